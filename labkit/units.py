@@ -29,7 +29,7 @@ _PREFIXED = {"s", "B", "B/s", "FLOP", "FLOP/s", "FLOP/B", "Hz", "W"}
 
 
 def format_quantity(value: float, unit: str = "", *, digits: int = 3) -> str:
-    """``format_quantity(1.31e9, "FLOP/s")`` -> ``"1.31 GFLOP/s"``: ``digits`` significant figures, SI prefix where usual."""
+    """``format_quantity(1.31e9, "FLOP/s")`` -> ``"1.31 GFLOP/s"``; ``digits`` significant figures."""
     if not math.isfinite(value):
         return f"{value} {unit}".strip()
     exponent = 0

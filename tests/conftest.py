@@ -24,7 +24,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """The public data of datasets/README.md, which the project does not ship. Tests that read it skip where it is absent."""
+    """The public data of datasets/README.md, which the project does not ship."""
     folder = ROOT.parent / "shared" / "reference"
     if not folder.is_dir():
         pytest.skip("the public reference data is not on this machine (see datasets/README.md)")
