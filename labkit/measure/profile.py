@@ -1,0 +1,102 @@
+"""Where a step's time goes, by operator: torch.profiler, summed up as data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import UsageError
+from labkit.measure.timeline import Span, Timeline
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["Profile", "ProfileRow", "profile"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileRow:
+    """One operator over all profiled steps. self_s: without what it called; flops: 0 where torch knows no formula."""
+
+    name: str
+    calls: int
+    self_s: float
+    total_s: float
+    flops: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Operators by their own time, largest first; wall_s: all profiled steps together, by the wall clock."""
+
+    rows: tuple[ProfileRow, ...]
+    wall_s: float
+    steps: int
+    device: str
+    spans: tuple[Span, ...]
+
+    @property
+    def self_s(self) -> float:
+        """Time inside operators; the rest of wall_s is Python, the profiler and waiting."""
+        return sum(row.self_s for row in self.rows)
+
+    def table(self) -> pandas.DataFrame:
+        """A row an operator: name, calls, self_s, total_s, flops, share (of the operators' time)."""
+        import pandas
+
+        rows = [{name: getattr(row, name) for name in ProfileRow.__slots__} for row in self.rows]
+        frame = pandas.DataFrame(rows, columns=list(ProfileRow.__slots__))
+        return frame.assign(share=frame["self_s"] / self.self_s if self.self_s else 0.0)
+
+    def timeline(self) -> Timeline:
+        """Top-level operators as spans, a lane a thread or device stream."""
+        return Timeline(spans=self.spans, title="operators")
+
+
+def profile(fn: Callable[[], object], *, steps: int = 3, warmup: int = 1, device: str = "cpu") -> Profile:
+    """Run ``fn`` warmup + steps times and say where the time of the latter went. device: "cpu" or "cuda"."""
+    if steps < 1 or warmup < 0:
+        raise UsageError(f"steps must be at least 1 and warmup at least 0; got {steps} and {warmup}.")
+    import torch
+    from torch.profiler import ProfilerActivity
+
+    on_gpu = device.startswith("cuda")
+    if on_gpu and not torch.cuda.is_available():
+        raise UsageError('device "cuda" needs a GPU, and torch sees none. Use device="cpu".')
+    for _ in range(warmup):
+        fn()
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with torch.profiler.profile(activities=activities, with_flops=True) as trace:
+        started = time.perf_counter()
+        for _ in range(steps):
+            fn()
+        if on_gpu:
+            torch.cuda.synchronize()
+        wall_s = time.perf_counter() - started
+    rows = sorted((_row(event, on_gpu) for event in trace.key_averages()), key=lambda row: -row.self_s)
+    return Profile(rows=tuple(rows), wall_s=wall_s, steps=steps, device=device, spans=_spans(trace.events()))
+
+
+def _row(event: Any, on_gpu: bool) -> ProfileRow:
+    """torch counts in microseconds; on a GPU the operator's time is its kernels'."""
+    mine = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+    whole = event.device_time_total if on_gpu else event.cpu_time_total
+    return ProfileRow(
+        name=str(event.key), calls=int(event.count), self_s=mine / 1e6, total_s=whole / 1e6, flops=int(event.flops or 0)
+    )
+
+
+def _spans(events: Any) -> tuple[Span, ...]:
+    return tuple(
+        Span(
+            lane=f"thread {event.thread}",
+            name=str(event.name),
+            start_s=event.time_range.start / 1e6,
+            end_s=event.time_range.end / 1e6,
+            category=str(event.name).partition("::")[0],
+        )
+        for event in events
+        if event.cpu_parent is None and event.time_range.end >= event.time_range.start
+    )

@@ -1,0 +1,133 @@
+"""Timing that warms up, waits for the device, repeats, and compares only in turns (A B A B) within one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from labkit.errors import UsageError
+from labkit.hardware import machine as this_machine
+from labkit.measure.figures import Measured
+from labkit.measure.progress import OnProgress
+
+__all__ = ["alternate", "compare", "noise_floor", "repeat"]
+
+Step = Callable[[], object]
+Clock = Callable[[], float]
+
+
+def _wait_for_device() -> Callable[[], object]:
+    """What makes queued work finish: torch's synchronize where a GPU is attached, else nothing."""
+    if this_machine().device != "cuda":
+        return lambda: None
+    import torch
+
+    return torch.cuda.synchronize
+
+
+def _once(step: Step, synchronize: Step, clock: Clock) -> float:
+    synchronize()  # what is still queued must not be charged to this step
+    started = clock()
+    step()
+    synchronize()
+    return clock() - started
+
+
+def repeat(
+    fn: Step,
+    *,
+    name: str = "",
+    repeats: int = 7,
+    warmup: int = 2,
+    synchronize: Step | None = None,
+    clock: Clock = time.perf_counter,
+    machine: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Measured:
+    """Seconds that one call of ``fn`` takes: the median of ``repeats``, after ``warmup`` calls that do not count."""
+    if repeats < 1 or warmup < 0:
+        raise UsageError(f"repeats must be at least 1 and warmup at least 0; got {repeats} and {warmup}.")
+    samples = alternate(
+        {name: fn}, rounds=repeats, warmup=warmup, synchronize=synchronize, clock=clock, on_progress=on_progress
+    )[name]
+    where = this_machine().id if machine is None else machine
+    return Measured.from_samples(name, samples, "s", machine=where, warmup=warmup)
+
+
+def alternate(
+    steps: Mapping[str, Step],
+    *,
+    rounds: int,
+    warmup: int = 2,
+    synchronize: Step | None = None,
+    clock: Clock = time.perf_counter,
+    on_progress: OnProgress | None = None,
+) -> dict[str, tuple[float, ...]]:
+    """Seconds of each step, taken in turns, so that a machine that drifts treats all alike. Every other round goes
+    backwards (A B, B A, …), so that none always follows the same neighbour."""
+    if rounds < 1 or not steps:
+        raise UsageError(f"At least one step and one round are needed; got {len(steps)} and {rounds}.")
+    synchronize = synchronize or _wait_for_device()
+    for step in steps.values():
+        for _ in range(warmup):
+            step()
+    samples: dict[str, list[float]] = {name: [] for name in steps}
+    for index in range(rounds):
+        if on_progress:
+            on_progress(index / rounds, f"round {index + 1} of {rounds}")
+        order = list(steps) if index % 2 == 0 else list(steps)[::-1]
+        for name in order:
+            samples[name].append(_once(steps[name], synchronize, clock))
+    if on_progress:
+        on_progress(1.0, f"{rounds} rounds")
+    return {name: tuple(values) for name, values in samples.items()}
+
+
+def compare(
+    a: Step,
+    b: Step,
+    *,
+    name: str = "",
+    rounds: int = 15,
+    warmup: int = 2,
+    synchronize: Step | None = None,
+    clock: Clock = time.perf_counter,
+    machine: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Measured:
+    """How many times as long ``a`` takes as ``b`` ("×"): the median over rounds of the ratio within each round."""
+    times = alternate(
+        {"a": a, "b": b}, rounds=rounds, warmup=warmup, synchronize=synchronize, clock=clock, on_progress=on_progress
+    )
+    ratios = np.asarray(times["a"]) / np.asarray(times["b"])
+    where = this_machine().id if machine is None else machine
+    return Measured.from_samples(name, ratios, "×", machine=where, warmup=warmup)
+
+
+def noise_floor(
+    fn: Step,
+    *,
+    name: str = "noise floor",
+    rounds: int = 15,
+    warmup: int = 2,
+    synchronize: Step | None = None,
+    clock: Clock = time.perf_counter,
+    machine: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Measured:
+    """A step compared with itself (A/A): the relative difference between two neighbours in percent, absolute, which
+    says how large a difference means nothing here."""
+    times = alternate(
+        {"first": fn, "second": fn},
+        rounds=rounds,
+        warmup=warmup,
+        synchronize=synchronize,
+        clock=clock,
+        on_progress=on_progress,
+    )
+    first, second = np.asarray(times["first"]), np.asarray(times["second"])
+    difference = 100 * np.abs(first - second) / ((first + second) / 2)
+    where = this_machine().id if machine is None else machine
+    return Measured.from_samples(name, difference, "%", machine=where, warmup=warmup)
