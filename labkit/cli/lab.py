@@ -1,0 +1,129 @@
+"""``labkit lab`` and ``labkit start``: the learner's own copies, and JupyterLab opened on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from argparse import Namespace
+from pathlib import Path
+from types import FrameType
+
+from labkit.cli.place import lab_root, work_folder
+from labkit.errors import LaunchError, UsageError
+
+__all__ = ["lab", "start"]
+
+FIRST_LESSON = "notebooks/00_start_here.ipynb"
+CONFIG = Path(__file__).parent / "jupyter"  # no news dialog, no grading menus
+START_DEADLINE_S = 60.0
+
+
+def start(options: Namespace) -> int:
+    """Lay or update the work copies, and say what happened to each that changed."""
+    from labkit import lessons
+
+    report = lessons.start(lab_root(options), work_folder(options), restore=getattr(options, "restore", False))
+    for title, paths in (
+        ("new", report.laid),
+        ("updated", report.updated),
+        ("merged with your changes", report.merged),
+    ):
+        for path in paths:
+            print(f"  {title}: {path}")
+    for conflict in report.conflicts:
+        print(f"  {conflict}", file=sys.stderr)
+    return 0
+
+
+def lab(options: Namespace) -> int:
+    """Open JupyterLab on loopback, its token on, at the first lesson; until Ctrl-C or SIGTERM."""
+    from labkit import launch
+    from labkit.hardware import lab_home
+
+    work = work_folder(options)
+    start(options)
+    port = _port(options.port)
+    token = secrets.token_urlsafe(24)
+    url = f"http://127.0.0.1:{port}/lab/tree/{FIRST_LESSON}?token={token}"
+    log = lab_home() / "logs" / f"jupyterlab-{port}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # The token goes by the environment: a command line can be read by every user of the machine.
+    environment = {"JUPYTER_TOKEN": token, "JUPYTER_CONFIG_PATH": os.pathsep.join(_config_path())}
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        with launch.OwnedProcess(
+            _command(work, port),
+            name=f"JupyterLab on port {port}",
+            kind="jupyterlab",
+            cwd=work,
+            env=environment,
+            log=log,
+        ) as server:
+            print("Starting JupyterLab …", flush=True)
+            _wait_until_it_answers(server, port, token, log)
+            print(f"\n    {url}\n\nCtrl-C stops it and every kernel. Your copies live in {work}.", flush=True)
+            if not options.no_browser:
+                webbrowser.open(url)
+            code = server.wait()
+            if code:
+                raise LaunchError(f"JupyterLab ended by itself with code {code}:\n{server.log_tail(15)}")
+    except KeyboardInterrupt:
+        print("\nJupyterLab has stopped.")
+    return 0
+
+
+def _config_path() -> list[str]:
+    user = os.environ.get("JUPYTER_CONFIG_PATH")
+    return [str(CONFIG), *([user] if user else [])]
+
+
+def _command(work: Path, port: int) -> list[str]:
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.root_dir={work}"]
+    command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # containers: the lab listens on loopback alone, with its token on
+    return command
+
+
+def _port(asked: int | None) -> int:
+    """The port asked for, which must be free; else 8888, else any that is."""
+    from labkit import launch
+
+    if asked is None:
+        return 8888 if launch.port_is_free(8888) else launch.free_port()
+    if not 1024 <= asked <= 65535:
+        raise UsageError(f"--port must lie between 1024 and 65535; got {asked}.")
+    if not launch.port_is_free(asked):
+        raise UsageError(f"Port {asked} is taken. Leave --port out to get a free one, or see `labkit ps`.")
+    return asked
+
+
+def _wait_until_it_answers(server: object, port: int, token: str, log: Path) -> None:
+    """Until JupyterLab answers with our token; a server that ends or stalls is an error with its log."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/status", headers={"Authorization": f"token {token}"})
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy must not see loopback
+    until = time.monotonic() + START_DEADLINE_S
+    while time.monotonic() < until:
+        if server.poll() is not None:  # type: ignore[attr-defined]
+            break
+        try:
+            with direct.open(request, timeout=5) as answer:
+                json.load(answer)
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError, ValueError):
+            time.sleep(0.1)
+    tail = server.log_tail(15)  # type: ignore[attr-defined]
+    raise LaunchError(
+        f"JupyterLab did not answer on port {port} within {START_DEADLINE_S:.0f} s. Its log, {log}:\n{tail}"
+    )
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

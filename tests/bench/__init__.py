@@ -1,0 +1,1 @@
+"""Benches: figures with a target that timing decides (``make bench``)."""

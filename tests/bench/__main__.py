@@ -1,0 +1,46 @@
+"""``make bench``: the figures that have a target and belong to no test, because a machine's speed decides them.
+
+Each bench returns Measured figures; a ratio is taken within one run. The table says which target each meets here;
+the exit code is 1 when one does not. ``make bench ARGS='setup'`` runs only the benches whose name holds the word.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+
+from labkit.measure import Measured
+
+from . import launching, panels, setup
+
+__all__ = ["BENCHES", "main"]
+
+# name, what it measures, the largest value that meets the target
+Bench = tuple[str, Callable[[], Measured], float]
+BENCHES: tuple[Bench, ...] = (
+    ("setup: fresh clone to JupyterLab answering", setup.fresh_clone_to_lab, 90.0),
+    ("setup: size of the environment", setup.environment_bytes, 3.0e9),
+    ("setup: what a second `make setup` adds", setup.second_setup, 3.0),
+    ("launch: a no-op on 2 ranks", launching.no_op, 3.0),
+    ("widgets: a panel redraws after a slider moved", panels.redraw, 0.100),
+)
+
+
+def chosen(word: str) -> Iterator[Bench]:
+    return (bench for bench in BENCHES if word in bench[0])
+
+
+def main(argv: list[str]) -> int:
+    missed = 0
+    for name, measure, target in chosen(argv[0] if argv else ""):
+        figure = measure()
+        met = figure.value <= target
+        missed += not met
+        spread = f"{figure.low:.4g} to {figure.high:.4g}, n={figure.n}"
+        verdict = "met" if met else "MISSED"
+        print(f"{verdict:>7}  {name}: {figure.value:.4g} {figure.unit} ({spread}); target {target:g}", flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

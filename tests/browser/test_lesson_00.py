@@ -1,0 +1,95 @@
+"""Lesson 00 as a learner runs it: the real front end, first cell to last, a slider moved, the timeline played."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+def run_all(page: Any) -> None:
+    """Run > Run All Cells, by the menu."""
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+def saved(page: Any, path: Path) -> dict[str, Any]:
+    """The notebook as JupyterLab saves it."""
+    before = path.stat().st_mtime_ns
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+s")
+    until = time.monotonic() + 20
+    while path.stat().st_mtime_ns == before and time.monotonic() < until:
+        page.wait_for_timeout(100)
+    notebook: dict[str, Any] = json.loads(path.read_text())
+    return notebook
+
+
+def wait_until_run(page: Any, path: Path, deadline_s: float = 150) -> list[dict[str, Any]]:
+    """Until every code cell has an execution count; its code cells."""
+    until = time.monotonic() + deadline_s
+    while time.monotonic() < until:
+        page.wait_for_timeout(2000)
+        if page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").count():
+            cells = [cell for cell in saved(page, path)["cells"] if cell["cell_type"] == "code"]
+            failed = [o for c in cells for o in c["outputs"] if o["output_type"] == "error"]
+            if failed or all(cell["execution_count"] for cell in cells):
+                return cells
+    pytest.fail(f"the lesson did not end within {deadline_s} s")
+
+
+def scroll_to(page: Any, selector: str) -> Any:
+    """The first element that matches, brought into view (JupyterLab attaches outputs only near the viewport)."""
+    notebook = page.locator(".jp-WindowedPanel-outer").first
+    notebook.evaluate("node => node.scrollTo(0, 0)")
+    for _ in range(80):
+        found = page.locator(selector)
+        if found.count():
+            found.first.scroll_into_view_if_needed()
+            page.wait_for_timeout(200)
+            return found.first
+        notebook.evaluate("node => node.scrollBy(0, 500)")
+        page.wait_for_timeout(100)
+    pytest.fail(f"nothing on the page matches {selector}")
+
+
+def test_the_lesson_runs_to_its_end_and_its_widgets_work(browser_page: Any) -> None:
+    page, path = browser_page.page, browser_page.work / "notebooks" / "00_start_here.ipynb"
+    run_all(page)
+    cells = wait_until_run(page, path)
+    errors = [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]
+    assert errors == []
+    browser_page.screenshot("lesson-00-end")
+
+    slider = scroll_to(
+        page, ".labkit-panel [role=slider], .labkit-panel input[type=range], .widget-slider .noUi-handle"
+    )
+    before = slider.get_attribute("aria-valuenow") or slider.input_value()
+    slider.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(800)
+    assert (slider.get_attribute("aria-valuenow") or slider.input_value()) != before
+    browser_page.screenshot("lesson-00-panel")
+
+    play = scroll_to(page, ".labkit-timeline button")
+    scrub = page.locator(".labkit-timeline input[type=range]").first
+    start = float(scrub.input_value())
+    play.click()
+    page.wait_for_timeout(1000)
+    assert float(scrub.input_value()) > start
+    browser_page.screenshot("lesson-00-timeline")
+
+    guess = scroll_to(page, ".labkit-predict button")
+    guess.click()
+    page.wait_for_timeout(500)
+    assert guess.is_disabled()
+    browser_page.screenshot("lesson-00-predict")
+    assert browser_page.errors == []
