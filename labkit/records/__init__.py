@@ -1,0 +1,21 @@
+"""Records: runs, figures, claims and predictions in one file that no crash loses; and durable files."""
+
+from labkit.records.claims import Claim, Rule, Verdict
+from labkit.records.files import REAL, FileSystem, write_durably
+from labkit.records.predictions import Prediction, Score, calibration
+from labkit.records.run import Run
+from labkit.records.store import Records
+
+__all__ = [
+    "REAL",
+    "Claim",
+    "FileSystem",
+    "Prediction",
+    "Records",
+    "Rule",
+    "Run",
+    "Score",
+    "Verdict",
+    "calibration",
+    "write_durably",
+]
