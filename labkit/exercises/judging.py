@@ -16,7 +16,7 @@ __all__ = ["answer_of", "hint_for", "judge", "picture_job", "solved", "unmet_nee
 
 Cells = list[tuple[str, str]]  # (task, source): one a task
 COMMON: tuple[Any, ...] = (None, 0, 1, -1, "", "nan", "inf")  # True and False are 1 and 0
-NO_HINT = "No mistake that is known here gives this. Work the input above out by hand, then open the folded hints."
+NO_HINT = "No mistake that is known here gives this. Work the case above out by hand, then open the folded hints."
 
 
 def answer_of(task: Task) -> str:

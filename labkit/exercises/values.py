@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = ["alike", "canonical", "plain", "same", "shown"]
 
+MAX_TEXT = 160  # characters of an array in a message
 MAX_KEPT = 64  # elements of an array or container that are kept; sums stand for the rest
 _NUMBER = (int, float, complex)
 RTOL = 1e-6  # two wrong answers that differ by rounding alone are one
@@ -34,8 +35,10 @@ def shown(value: Any) -> str:
         if array is not None and array.ndim:
             import numpy as np
 
-            text = np.array2string(array, threshold=20, edgeitems=3, precision=6, separator=", ")
-            return f"{' '.join(text.split())}  shape {tuple(array.shape)}"
+            text = " ".join(np.array2string(array, threshold=20, edgeitems=2, precision=6, separator=", ").split())
+            if len(text) > MAX_TEXT:
+                text = np.array2string(array.ravel()[:4], precision=6, separator=", ")[:-1] + ", ...]"
+            return f"{text}  shape {tuple(array.shape)}"
         return _Short().repr(value if array is None else array.item())
     except Exception as error:  # the value is the learner's: its own repr may be what is broken
         return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"

@@ -79,6 +79,7 @@ def test_large_arrays_that_differ_late_are_told_apart_and_shown_short() -> None:
     second[-1] = 1.0
     assert not alike(canonical(first), canonical(second))
     assert len(shown(first)) < 200
+    assert len(shown(np.random.default_rng(0).normal(size=(256, 256, 4)))) < 200
     assert len(shown(list(range(10**6)))) < 200
 
 
