@@ -60,7 +60,8 @@ def run_job(job: Job, emit: Emit) -> dict[str, Any]:
         for name, source in job.setup:
             _execute(name, source, learner)
     except BaseException as error:
-        return _not_verified(f"The check could not be prepared: {_told(error)}", kind="preparing")
+        what = "Drawing it" if job.picture else "Preparing the check"
+        return _not_verified(f"{what} raised {_told(error)}", kind="preparing")
     try:
         emit({"event": "ready"})  # from here on the deadline runs and the memory counts, not while packages load
         limit_memory(job.memory_bytes)
