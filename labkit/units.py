@@ -45,10 +45,10 @@ def format_quantity(value: float, unit: str = "", *, digits: int = 3) -> str:
 
 def _plain(value: float, digits: int) -> str:
     """A number of ``digits`` significant figures without an exponent where a reader expects none."""
+    if 1e3 <= abs(value) < 1e15:
+        return f"{value:,.0f}"
     text = f"{value:.{digits}g}"
-    if "e" not in text and abs(value) < 1e3:
-        return text
-    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e15 else text
+    return f"{float(text):.0f}" if "e" in text and 1 <= abs(value) < 1e3 else text
 
 
 def format_seconds(seconds: float) -> str:

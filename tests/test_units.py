@@ -63,3 +63,7 @@ def test_format_bytes(size: int, text: str) -> None:
 
 def test_a_gib_is_not_a_gb() -> None:
     assert (units.GIB, units.GB) == (2**30, 10**9)
+
+
+def test_fewer_digits_than_places_round_without_an_exponent() -> None:
+    assert units.format_quantity(205, "FLOP/B", digits=2) == "200 FLOP/B"

@@ -93,6 +93,14 @@ class Measured(_Figure):
             raise UsageError(f"A rate needs a positive amount and time; got {amount} in {self.low} {self.unit}.")
         return self._with(amount / self.value, amount / self.high, amount / self.low, unit, name)
 
+    def over(self, other: Measured, *, name: str) -> Measured:
+        """This ÷ other, as a ratio ("×") whose interval is the widest that both intervals allow."""
+        if not other.low > 0:
+            raise UsageError(f"A ratio needs a positive figure below the line; got {other.low} to {other.high}.")
+        least = self if self.n <= other.n else other
+        ends = (self.value / other.value, self.low / other.high, self.high / other.low)
+        return replace(least._with(*ends, "×", name), machine=self.machine)
+
     def _with(self, value: float, low: float, high: float, unit: str, name: str | None) -> Measured:
         return replace(self, value=value, low=low, high=high, unit=unit, name=self.name if name is None else name)
 
