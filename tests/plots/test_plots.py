@@ -1,0 +1,258 @@
+"""Every plot names its axes with units and its finding; its marks stand where the data are; none needs colour."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from matplotlib.collections import FillBetweenPolyCollection, PathCollection
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from labkit.errors import UsageError
+from labkit.measure import Measured, Span, Timeline
+from labkit.plots import (
+    Picture,
+    axis_scale,
+    new_plot,
+    picture_html,
+    picture_png,
+    plot_ceilings,
+    plot_roofline,
+    plot_samples,
+    plot_timeline,
+    show,
+)
+from labkit.plots.style import COLORS, text_on
+from labkit.plots.timeline import category_styles, shown_categories
+from labkit.stats import median_interval
+
+
+def measured(value: float, unit: str, spread: float = 0.1) -> Measured:
+    low, high = value * (1 - spread), value * (1 + spread)
+    return Measured(name="", value=value, unit=unit, low=low, high=high, n=7, warmup=2, machine="m")
+
+
+@dataclass(frozen=True)
+class Point:
+    flops: float
+    num_bytes: float
+    time: Measured
+
+
+ROOFLINE = SimpleNamespace(peak_flops_per_s=1e11, bandwidth_bytes_per_s=2e10, knee_flops_per_byte=5.0)
+FITTED = [Point(1e6, 1e6, measured(1e-4, "s")), Point(1e9, 1e7, measured(0.0125, "s"))]
+HELD_OUT = [Point(1e8, 1e7, measured(1.5e-3, "s"))]
+CEILINGS = SimpleNamespace(
+    matmul={"float32": measured(1.1e11, "FLOP/s"), "bfloat16": measured(2.3e11, "FLOP/s")},
+    bandwidth=measured(1.9e10, "B/s"),
+    disk_write=measured(3e8, "B/s"),
+    disk_read=measured(1.2e9, "B/s"),
+    all_reduce=[
+        SimpleNamespace(bus_bandwidth=measured(4e8, "B/s")),
+        SimpleNamespace(bus_bandwidth=measured(1.4e9, "B/s")),
+    ],
+)
+TIMELINE = Timeline(
+    spans=(
+        Span(lane="rank 0", name="forward", start_s=10.0, end_s=10.004, category="compute"),
+        Span(lane="rank 0", name="all-reduce", start_s=10.004, end_s=10.01, category="collective"),
+        Span(lane="rank 1", name="forward", start_s=10.0, end_s=10.002, category="compute"),
+    )
+)
+SAMPLES = {"eager": [0.003, 0.0031, 0.0032, 0.0033, 0.0034, 0.0035, 0.0036], "cached": [0.001]}
+
+PLOTS: dict[str, Callable[[], Picture]] = {
+    "roofline": lambda: plot_roofline(ROOFLINE, FITTED, held_out=HELD_OUT),
+    "timeline": lambda: plot_timeline(TIMELINE),
+    "samples": lambda: plot_samples(SAMPLES),
+    "ceilings": lambda: plot_ceilings(CEILINGS),
+}
+UNITS = {
+    "roofline": [("arithmetic intensity (FLOP/B)", "reached (GFLOP/s)")],
+    "timeline": [("time (ms)", "lane")],
+    "samples": [("time (ms)", "row")],
+    "ceilings": [("matmul (GFLOP/s)", "dtype"), ("bandwidth (GB/s, logarithmic)", "path")],
+}
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_axes_have_units_and_the_picture_a_title(name: str) -> None:
+    figure = PLOTS[name]()
+    assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes] == UNITS[name]
+    title = figure.get_suptitle() or figure.axes[0].get_title(loc="left")
+    assert len(title) > 10
+    assert title.replace("\n", " ") in repr(figure)
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_nothing_is_cut_off(name: str) -> None:
+    figure = PLOTS[name]()
+    picture_png(figure)  # places the texts
+    width, height = figure.bbox.size
+    shown = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
+    assert len(shown) > 5
+    ticks = {label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()}
+    for text in shown:
+        if text in ticks:  # matplotlib keeps ticks beyond the limits and does not draw them
+            continue
+        box = text.get_window_extent()
+        assert box.x0 >= 0, text.get_text()
+        assert box.y0 >= 0, text.get_text()
+        assert box.x1 <= width + 1, text.get_text()
+        assert box.y1 <= height + 1, text.get_text()
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_picture_shows_itself_once_as_png(name: str) -> None:
+    figure = PLOTS[name]()
+    data, size = figure._repr_png_()
+    assert Image.open(io.BytesIO(data)).size == (2 * size["width"], 2 * size["height"])
+    assert figure.dpi == 100
+    assert (size["width"], size["height"]) == tuple(round(100 * inches) for inches in figure.get_size_inches())
+
+
+def test_no_plot_keeps_pyplot_state() -> None:
+    code = (
+        "import sys; from labkit.plots import new_plot, picture_png; picture_png(new_plot('a', 'x (s)', 'y (B)')[0]);"
+        "import labkit.widgets; sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_roofline_points_stand_at_their_intensity_and_rate() -> None:
+    figure = plot_roofline(ROOFLINE, FITTED, held_out=HELD_OUT)
+    axes = figure.axes[0]
+    fitted, held_out = (container.lines[0] for container in axes.containers)
+    assert fitted.get_xydata() == pytest.approx(np.array([[1.0, 10.0], [100.0, 80.0]]))
+    assert held_out.get_xydata() == pytest.approx(np.array([[10.0, 1e8 / 1.5e-3 / 1e9]]))
+    assert fitted.get_marker() != held_out.get_marker()
+    # The interval of a time turns round in a rate: 10 GFLOP/s from 0.9 to 1.1 of the time.
+    (bars,) = axes.containers[0].lines[2]
+    assert bars.get_segments()[0] == pytest.approx(np.array([[1.0, 10 / 1.1], [1.0, 10 / 0.9]]))
+    roof = axes.lines[0].get_xydata()
+    assert roof[1].tolist() == pytest.approx([5.0, 100.0])  # the corner is the knee
+    assert "knee 5 FLOP/B" in [text.get_text() for text in axes.texts]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+def test_roofline_without_points_and_with_its_own_title() -> None:
+    figure = plot_roofline(ROOFLINE, [], title="Decode sits left of the knee")
+    assert figure.axes[0].get_title(loc="left") == "Decode sits left of the knee"
+
+
+def test_timeline_rows_bars_and_shares() -> None:
+    axes = plot_timeline(TIMELINE).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["rank 0", "rank 1"]
+    boxes = sorted((p.get_extents().x0, p.get_extents().x1) for c in axes.collections for p in c.get_paths())
+    assert [value for box in boxes for value in box] == pytest.approx([0.0, 2.0, 0.0, 4.0, 4.0, 10.0])  # ms from start
+    assert [t.get_text() for t in axes.texts if "busy" in t.get_text()] == ["100% busy", "20% busy"]
+    assert {c.get_hatch() for c in axes.collections} == {"", "///"}
+    assert axes.get_title(loc="left") == "rank 0 is busy 100% of the time, rank 1 20%"
+
+
+def test_categories_differ_by_hatch_and_colour_together() -> None:
+    styles = category_styles([f"kind {i}" for i in range(20)])
+    assert len(set(styles.values())) == 20
+    first = list(styles.values())[:8]
+    assert len({hatch for _, hatch in first}) == 8
+
+
+def test_a_timeline_of_many_kinds_keeps_the_longest() -> None:
+    spans = tuple(Span(lane="cpu", name=f"op {i}", start_s=i, end_s=i + 0.01 * (i + 1)) for i in range(30))
+    shown = shown_categories(Timeline(spans=spans))
+    assert len(set(shown)) == 12
+    assert shown[0] == "other"
+    assert shown[-1] == "op 29"
+
+
+def test_a_timeline_of_one_instant_is_drawn() -> None:
+    instant = Timeline(spans=(Span(lane="cpu", name="mark", start_s=1.0, end_s=1.0),))
+    assert picture_png(plot_timeline(instant)).startswith(b"\x89PNG")
+
+
+def test_samples_show_every_reading_its_median_and_interval() -> None:
+    axes = plot_samples(SAMPLES).axes[0]
+    dots = [c for c in axes.collections if isinstance(c, PathCollection)]
+    assert dots[0].get_offsets()[:, 0].tolist() == pytest.approx([1e3 * v for v in SAMPLES["eager"]])
+    assert (dots[0].get_offsets()[:, 1].tolist()) == sorted(dots[0].get_offsets()[:, 1])  # in the order taken
+    interval = median_interval(SAMPLES["eager"])
+    box = next(c for c in axes.collections if isinstance(c, FillBetweenPolyCollection)).get_paths()[0].get_extents()
+    assert (box.x0, box.x1) == pytest.approx((1e3 * interval.low, 1e3 * interval.high))
+    assert [t.get_text() for t in axes.texts] == ["3.3 ms\nn = 7", "1 ms\nn = 1"]
+    assert axes.get_title(loc="left") == "eager: 3.3 × the median of cached"
+
+
+def test_ceilings_are_sorted_and_the_fastest_all_reduce_is_the_ceiling() -> None:
+    left, right = plot_ceilings(CEILINGS).axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["bfloat16", "float32"]
+    assert [bar.get_width() for bar in left.patches] == pytest.approx([230.0, 110.0])
+    assert [label.get_text() for label in right.get_yticklabels()] == [
+        "memory",
+        "all-reduce",
+        "disk read",
+        "disk write",
+    ]
+    assert [c.lines[0].get_xdata()[0] for c in right.containers] == pytest.approx([19.0, 1.4, 1.2, 0.3])
+
+
+def test_ceilings_leave_out_what_was_not_measured() -> None:
+    only = SimpleNamespace(matmul={}, bandwidth=measured(2e10, "B/s"), disk_write=None, disk_read=None, all_reduce=())
+    assert "20 GB/s from memory" in repr(plot_ceilings(only))
+    with pytest.raises(UsageError, match="without a single measurement"):
+        plot_ceilings(SimpleNamespace(matmul={}, bandwidth=None, disk_write=None, disk_read=None, all_reduce=None))
+
+
+def test_empty_data_is_refused_with_what_to_do() -> None:
+    with pytest.raises(UsageError, match="at least one reading"):
+        plot_samples({"a": []})
+    with pytest.raises(UsageError, match="record at least one"):
+        plot_timeline(Timeline(spans=()))
+
+
+def test_axis_scale_agrees_with_format_quantity() -> None:
+    assert axis_scale([8e10, 2e9], "FLOP/s") == (1e9, "GFLOP/s")
+    assert axis_scale([0.0123], "s") == (1e-3, "ms")
+    assert axis_scale([1234.0], "tokens/s") == (1.0, "tokens/s")
+    assert axis_scale([0.0], "s") == (1.0, "s")
+
+
+def test_text_on_every_colour_reads() -> None:
+    assert (text_on("#000000"), text_on("#ffffff")) == ("#ffffff", "#000000")
+    assert text_on(COLORS[0]) == "#ffffff"  # the blue
+    assert text_on(COLORS[6]) == "#000000"  # the yellow
+
+
+def test_a_long_finding_wraps_and_a_dollar_is_a_dollar() -> None:
+    figure, axes = new_plot("It costs $3 or $4 an hour, " + "and so on " * 9, "time (s)", "price (USD)")
+    assert axes.get_title(loc="left").count("\n") == 1
+    assert picture_png(figure).startswith(b"\x89PNG")
+
+
+def test_show_gives_any_figure_a_picture_and_words() -> None:
+    plain = Figure(figsize=(2, 1))
+    plain.add_subplot().set_title('Say "<b>"')
+    shown = show(plain)
+    assert repr(shown) == 'Say "<b>".'
+    assert 'alt="Say &quot;&lt;b&gt;&quot;."' in shown._repr_html_()
+    picture, _ = new_plot("Nothing yet", "x (s)", "y (B)")
+    assert show(picture) is picture
+    assert picture_html(picture).startswith('<img alt="Nothing yet."')
+
+
+def test_png_size_follows_the_scale() -> None:
+    figure, _ = new_plot("Size", "x (s)", "y (B)")
+    sizes = [struct.unpack(">II", picture_png(figure, scale=scale)[16:24]) for scale in (1.0, 2.0)]
+    assert sizes == [(700, 400), (1400, 800)]
+    assert figure.canvas is not None
+    canvas = figure.canvas
+    picture_png(figure)
+    assert figure.canvas is canvas  # the Agg canvas is reused
