@@ -20,12 +20,22 @@ __all__ = ["plot_ceilings"]
 class _Ceilings(Protocol):
     @property
     def matmul(self) -> Mapping[str, Measured]: ...
+    @property
+    def bandwidth(self) -> Measured | None: ...
+    @property
+    def disk_write(self) -> Measured | None: ...
+    @property
+    def disk_read(self) -> Measured | None: ...
+    @property
+    def all_reduce(self) -> Measured | None: ...
+    @property
+    def missing(self) -> Mapping[str, str]: ...
 
 
 def plot_ceilings(ceilings: _Ceilings, *, title: str | None = None) -> Picture:
     """Left: matmul FLOP/s by dtype (bars from zero). Right: bytes per second by path (dots on a logarithmic axis).
 
-    What the machine could not measure is left out. Raises UsageError where nothing was measured.
+    What the machine could not measure is named below. Raises UsageError where nothing was measured.
     """
     compute = sorted(ceilings.matmul.items(), key=lambda item: -item[1].value)
     paths = sorted(_paths(ceilings).items(), key=lambda item: -item[1].value)
@@ -33,34 +43,35 @@ def plot_ceilings(ceilings: _Ceilings, *, title: str | None = None) -> Picture:
         raise UsageError("plot_ceilings got ceilings without a single measurement; run calibrate() first.")
     rows = max(len(compute), len(paths))
     with rc_context(STYLE):
-        height = 1.34 + 0.46 * rows
+        foot = 0.2 if ceilings.missing else 0.0
+        height = 1.34 + foot + 0.46 * rows
         figure = Picture(figsize=(7.4, height), dpi=100)
         frames = figure.subplots(1, 2, width_ratios=[1.0, 1.0])
-        figure.subplots_adjust(left=0.105, right=0.965, bottom=0.62 / height, top=1 - 0.74 / height, wspace=0.42)
+        figure.subplots_adjust(
+            left=0.105, right=0.965, bottom=(0.62 + foot) / height, top=1 - 0.74 / height, wspace=0.42
+        )
         _draw_compute(frames[0], compute, rows)
         _draw_paths(frames[1], paths, rows)
         figure.suptitle(
             title or _finding(compute, paths), x=0.02, y=1 - 0.12 / height, ha="left", va="top", weight="bold"
         )
+        if ceilings.missing:
+            note = f"not measured here: {', '.join(ceilings.missing)}"
+            figure.text(0.98, 0.02, note, ha="right", va="bottom", fontsize=8.5, color=MUTED)
     said = [f"{name} {format_quantity(m.value, m.unit)}" for name, m in (*compute, *paths)]
-    figure.description = "Ceilings: " + ", ".join(said)
+    missing = "".join(f"; no {name}: {reason}" for name, reason in ceilings.missing.items())
+    figure.description = "Ceilings: " + ", ".join(said) + missing
     return figure
 
 
 def _paths(ceilings: _Ceilings) -> dict[str, Measured]:
-    """Byte rates by path; of several all-reduce sizes the fastest is the ceiling."""
-    paths: dict[str, Measured] = {}
-    for name, label in (("bandwidth", "memory"), ("disk_read", "disk read"), ("disk_write", "disk write")):
-        measured = getattr(ceilings, name, None)
-        if isinstance(measured, Measured):
-            paths[label] = measured
-    reduce = getattr(ceilings, "all_reduce", None)
-    points = reduce if isinstance(reduce, list | tuple) else [reduce]
-    rates = [p if isinstance(p, Measured) else getattr(p, "bus_bandwidth", None) for p in points]
-    measured_rates = [rate for rate in rates if isinstance(rate, Measured)]
-    if measured_rates:
-        paths["all-reduce"] = max(measured_rates, key=lambda m: m.value)
-    return paths
+    measured = {
+        "memory": ceilings.bandwidth,
+        "disk read": ceilings.disk_read,
+        "disk write": ceilings.disk_write,
+        "all-reduce": ceilings.all_reduce,
+    }
+    return {name: figure for name, figure in measured.items() if figure is not None}
 
 
 def _draw_compute(axes: Axes, compute: list[tuple[str, Measured]], rows: int) -> None:

@@ -26,7 +26,7 @@ __all__ = [
 
 MARKS = {"measured": "●", "simulated": "◇", "quoted": "❝"}
 KEY = "● measured here  ◇ simulated by a calibrated model  ❝ quoted from a source"
-_TONES = {"measured": "#0072B2", "simulated": "#B35900", "quoted": "#7A4E9E"}
+_TONES = {"measured": "#2585c7", "simulated": "#c9701a", "quoted": "#9467c4"}  # on white and on black
 
 
 class Shown:

@@ -25,6 +25,8 @@ class Picture(Figure):
     def __repr__(self) -> str:
         return self.alt_text
 
+    __str__ = __repr__
+
     @property
     def alt_text(self) -> str:
         """What the picture says, in words: its titles, then ``description``."""

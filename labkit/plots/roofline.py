@@ -36,7 +36,10 @@ class _Roofline(Protocol):
     @property
     def bandwidth_bytes_per_s(self) -> float: ...
     @property
+    def overhead_s(self) -> float: ...
+    @property
     def knee_flops_per_byte(self) -> float: ...
+    def time_s(self, flops: float, num_bytes: float) -> float: ...
 
 
 def plot_roofline(
@@ -49,7 +52,8 @@ def plot_roofline(
     """Attainable FLOP/s over FLOP/B, both logarithmic.
 
     ``points`` are those that the roofline was fitted to (filled circles), ``held_out`` those it did not see (open
-    diamonds); bars are the intervals of the measured times. The title is the finding, by default the knee.
+    diamonds); bars are the intervals of the measured times. Where the roofline has an overhead a call, a dash marks
+    what it expects of each point, which small work cannot lift to the roof. The title is the finding, else the knee.
     """
     fitted, unseen = list(points), list(held_out)
     knee = roofline.knee_flops_per_byte
@@ -73,6 +77,12 @@ def plot_roofline(
             roof, [min(peak, bandwidth * i) / scale for i in roof], color=INK, linewidth=2, label=ceiling, zorder=2
         )
         _annotate(axes, low, knee)
+        if roofline.overhead_s > 0 and (fitted or unseen):
+            expected = [p.flops / roofline.time_s(p.flops, p.num_bytes) / scale for p in (*fitted, *unseen)]
+            label = f"expected with {format_quantity(roofline.overhead_s, 's', digits=2)} a call"
+            axes.plot(
+                intensities, expected, "_", color=MUTED, markersize=16, markeredgewidth=1.8, label=label, zorder=2.5
+            )
         _draw_points(axes, fitted, scale, "o", COLORS[0], COLORS[0], f"fitted on ({len(fitted)})")
         _draw_points(axes, unseen, scale, "D", "white", COLORS[5], f"held out ({len(unseen)})")
         axes.set_xlim(low, high)

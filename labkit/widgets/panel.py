@@ -21,8 +21,9 @@ from labkit.widgets.inputs import PictureView
 
 __all__ = ["Panel", "Swept"]
 
-# Events that come within this time of each other are drawn once, for the last of them.
-_GATHER_S = 0.01
+# A panel at rest answers at once. Events that come while it draws, or just after, wait for each other this long and are
+# drawn once, for the last of them.
+_GATHER_S, _REST_S = 0.01, 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         self._specs = dict(controls)
         self._title = title
         self._pending: asyncio.TimerHandle | None = None
+        self._drawn_s = -float("inf")
         self._still = _View()
         self.last_redraw_s = float("nan")
         self.num_redraws = 0
@@ -135,11 +137,15 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
             self.redraw()
             return
         if self._pending is None:
-            self._pending = loop.call_later(_GATHER_S, self._redraw_pending)
+            if loop.time() - self._drawn_s > _REST_S:
+                self._redraw_pending(loop)
+            else:
+                self._pending = loop.call_later(_GATHER_S, self._redraw_pending, loop)
 
-    def _redraw_pending(self) -> None:
+    def _redraw_pending(self, loop: asyncio.AbstractEventLoop) -> None:
         self._pending = None
         self.redraw()
+        self._drawn_s = loop.time()
 
     def __repr__(self) -> str:
         return f"Panel {self._title}: " + ", ".join(f"{name}={value}" for name, value in self.values.items())

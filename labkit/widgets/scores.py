@@ -14,7 +14,7 @@ from labkit.units import format_quantity
 __all__ = ["score_view", "verdict_view"]
 
 VERDICT_MARKS = {"holds": "✓", "does not hold here": "✗", "not measurable here": "–"}
-_TONES = {"holds": "#1b7f3b", "does not hold here": "#c62828", "not measurable here": "#6b6b6b"}
+_TONES = {"holds": "#2a9650", "does not hold here": "#dd4444", "not measurable here": "#828282"}
 _WIDTH, _EDGE = 460.0, 56.0  # pixels of the picture, and what its labels may take at each end
 
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from labkit.calibrate import Roofline
 from labkit.errors import UsageError
 from labkit.measure import Measured, Span, Timeline
 from labkit.plots import (
@@ -48,7 +49,7 @@ class Point:
     time: Measured
 
 
-ROOFLINE = SimpleNamespace(peak_flops_per_s=1e11, bandwidth_bytes_per_s=2e10, knee_flops_per_byte=5.0)
+ROOFLINE = Roofline(peak_flops_per_s=1e11, bandwidth_bytes_per_s=2e10)
 FITTED = [Point(1e6, 1e6, measured(1e-4, "s")), Point(1e9, 1e7, measured(0.0125, "s"))]
 HELD_OUT = [Point(1e8, 1e7, measured(1.5e-3, "s"))]
 CEILINGS = SimpleNamespace(
@@ -56,10 +57,8 @@ CEILINGS = SimpleNamespace(
     bandwidth=measured(1.9e10, "B/s"),
     disk_write=measured(3e8, "B/s"),
     disk_read=measured(1.2e9, "B/s"),
-    all_reduce=[
-        SimpleNamespace(bus_bandwidth=measured(4e8, "B/s")),
-        SimpleNamespace(bus_bandwidth=measured(1.4e9, "B/s")),
-    ],
+    all_reduce=measured(1.4e9, "B/s"),
+    missing={"float8": "this CPU has no float8 arithmetic"},
 )
 TIMELINE = Timeline(
     spans=(
@@ -144,6 +143,13 @@ def test_roofline_points_stand_at_their_intensity_and_rate() -> None:
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
+def test_roofline_with_an_overhead_marks_what_it_expects() -> None:
+    slow = Roofline(peak_flops_per_s=1e11, bandwidth_bytes_per_s=2e10, overhead_s=1e-3)
+    marks = plot_roofline(slow, FITTED).axes[0].lines[2]
+    assert marks.get_label() == "expected with 1 ms a call"
+    assert marks.get_ydata() == pytest.approx([p.flops / slow.time_s(p.flops, p.num_bytes) / 1e9 for p in FITTED])
+
+
 def test_roofline_without_points_and_with_its_own_title() -> None:
     figure = plot_roofline(ROOFLINE, [], title="Decode sits left of the knee")
     assert figure.axes[0].get_title(loc="left") == "Decode sits left of the knee"
@@ -191,7 +197,7 @@ def test_samples_show_every_reading_its_median_and_interval() -> None:
     assert axes.get_title(loc="left") == "eager: 3.3 × the median of cached"
 
 
-def test_ceilings_are_sorted_and_the_fastest_all_reduce_is_the_ceiling() -> None:
+def test_ceilings_are_sorted_and_what_is_missing_is_named() -> None:
     left, right = plot_ceilings(CEILINGS).axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["bfloat16", "float32"]
     assert [bar.get_width() for bar in left.patches] == pytest.approx([230.0, 110.0])
@@ -202,13 +208,20 @@ def test_ceilings_are_sorted_and_the_fastest_all_reduce_is_the_ceiling() -> None
         "disk write",
     ]
     assert [c.lines[0].get_xdata()[0] for c in right.containers] == pytest.approx([19.0, 1.4, 1.2, 0.3])
+    figure = left.figure
+    assert [text.get_text() for text in figure.texts if text.get_text().startswith("not")] == [
+        "not measured here: float8"
+    ]
+    assert repr(figure).endswith("; no float8: this CPU has no float8 arithmetic.")
 
 
 def test_ceilings_leave_out_what_was_not_measured() -> None:
-    only = SimpleNamespace(matmul={}, bandwidth=measured(2e10, "B/s"), disk_write=None, disk_read=None, all_reduce=())
-    assert "20 GB/s from memory" in repr(plot_ceilings(only))
+    rest = {"disk_write": None, "disk_read": None, "all_reduce": None, "missing": {}}
+    assert "20 GB/s from memory" in repr(
+        plot_ceilings(SimpleNamespace(matmul={}, bandwidth=measured(2e10, "B/s"), **rest))
+    )
     with pytest.raises(UsageError, match="without a single measurement"):
-        plot_ceilings(SimpleNamespace(matmul={}, bandwidth=None, disk_write=None, disk_read=None, all_reduce=None))
+        plot_ceilings(SimpleNamespace(matmul={}, bandwidth=None, **rest))
 
 
 def test_empty_data_is_refused_with_what_to_do() -> None:
