@@ -1,0 +1,28 @@
+"""Plots: data in, a picture out. Every plot has a finding as its title and can be read without colour."""
+
+from labkit.plots.ceilings import plot_ceilings
+from labkit.plots.figures import figure_html, figure_text, show_figures
+from labkit.plots.picture import Picture, picture_html, picture_png, show
+from labkit.plots.roofline import RooflinePoint, plot_roofline
+from labkit.plots.samples import plot_samples
+from labkit.plots.style import axis_scale, new_plot
+from labkit.plots.tables import table
+from labkit.plots.timeline import plot_timeline
+
+__all__ = [
+    "Picture",
+    "RooflinePoint",
+    "axis_scale",
+    "figure_html",
+    "figure_text",
+    "new_plot",
+    "picture_html",
+    "picture_png",
+    "plot_ceilings",
+    "plot_roofline",
+    "plot_samples",
+    "plot_timeline",
+    "show",
+    "show_figures",
+    "table",
+]

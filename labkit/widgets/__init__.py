@@ -1,0 +1,23 @@
+"""Widgets: what a learner turns, predicts and watches. Each also works, still, where no front end runs."""
+
+from labkit.widgets.controls import Choice, Control, Slider
+from labkit.widgets.panel import Panel, Swept
+from labkit.widgets.prediction import PredictionForm, predict
+from labkit.widgets.progress_bar import Progress, progress
+from labkit.widgets.scores import score_view, verdict_view
+from labkit.widgets.timeline import TimelineView
+
+__all__ = [
+    "Choice",
+    "Control",
+    "Panel",
+    "PredictionForm",
+    "Progress",
+    "Slider",
+    "Swept",
+    "TimelineView",
+    "predict",
+    "progress",
+    "score_view",
+    "verdict_view",
+]
