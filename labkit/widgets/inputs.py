@@ -15,6 +15,7 @@ import anywidget
 import traitlets
 
 from labkit.errors import UsageError
+from labkit.units import format_quantity
 
 __all__ = ["ChoiceView", "PictureView", "SliderView"]
 
@@ -60,9 +61,8 @@ class SliderView(anywidget.AnyWidget):
 
     @traitlets.observe("value")
     def _on_value(self, _change: object) -> None:
-        self.readout = f"{self.value:,}" if self._whole else f"{self.value:.3g}"
-        if self._unit:
-            self.readout += f" {self._unit}"
+        number = f"{self.value:,}" if self._whole else format_quantity(self.value)
+        self.readout = f"{number} {self._unit}".strip()
         if not math.isclose(self._meant(self.position), self.value, rel_tol=1e-9):
             self.position = math.log10(self.value) if self._log else self.value
 
