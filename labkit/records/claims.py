@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ __all__ = ["Claim", "Rule", "Verdict", "VerdictName", "judge"]
 
 VerdictName = Literal["holds", "does not hold here", "not measurable here"]
 
+_KINDS = ("measured", "simulated", "quoted")
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RULE = re.compile(
     rf"(?:(?P<least>{_NUMBER})\s*(?P<above><=?)\s*)?figure(?:\s*(?P<sign><=|<|>=|>|==)\s*(?P<bound>{_NUMBER}))?"
@@ -39,10 +41,12 @@ class Rule:
                 f"A rule reads `figure >= 4`, `figure < 2.5e9`, `0.8 <= figure <= 1.25` or `figure == 3`; got {text!r}."
             )
         bound = float(match["bound"])
+        if not math.isfinite(bound) or (two_sided and not math.isfinite(float(match["least"]))):
+            raise UsageError(f"A rule's limits are finite; got {text!r}.")
         if two_sided:
             least = float(match["least"])
-            if least > bound:
-                raise UsageError(f"No figure can satisfy {text!r}: its lower end is above its upper end.")
+            if least > bound or (least == bound and "<" in (match["above"], match["sign"])):
+                raise UsageError(f"No figure can satisfy {text!r}: its lower end is not below its upper end.")
             return cls(low=least, low_open=match["above"] == "<", high=bound, high_open=match["sign"] == "<")
         if match["sign"] == "==":
             return cls(low=bound, high=bound)
@@ -75,7 +79,12 @@ class Claim:
     def __post_init__(self) -> None:
         Rule.parse(self.rule)
         if not (self.id and self.statement and self.quantity):
-            raise UsageError(f"A claim needs an id, a statement and a quantity; got {self.id!r}, {self.statement!r}.")
+            raise UsageError(
+                "A claim needs an id, a statement and a quantity; "
+                f"got {self.id!r}, {self.statement!r}, {self.quantity!r}."
+            )
+        if not self.decided_by or set(self.decided_by) - set(_KINDS):  # a bare text falls apart into letters, and fails
+            raise UsageError(f"decided_by is a tuple of figure kinds out of {_KINDS}; got {self.decided_by!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

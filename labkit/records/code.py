@@ -11,26 +11,40 @@ from typing import Any
 
 __all__ = ["fingerprint"]
 
+_ROOT = Path(__file__).resolve().parents[2]
 
-@lru_cache(maxsize=1)
-def fingerprint() -> dict[str, Any]:
-    """commit and dirty (None outside a git checkout), and the versions of Python, labkit and torch. Never fails."""
-    root = Path(__file__).resolve().parents[2]
-    commit = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--untracked-files=no") if commit else None
+
+@lru_cache(maxsize=4)
+def fingerprint(root: Path = _ROOT) -> dict[str, Any]:
+    """commit and dirty (None where ``root`` is no git checkout), and the versions of Python, labkit and torch.
+
+    Taken once a process; never fails, imports nothing that it names.
+    """
+    commit, dirty = _checkout(root)
     return {
         "commit": commit,
-        "dirty": None if changes is None else bool(changes),
+        "dirty": dirty,
         "python": python_version(),
         "labkit": _version("labkit"),
         "torch": _version("torch"),
     }
 
 
+def _checkout(root: Path) -> tuple[str | None, bool | None]:
+    told = (_git(root, "rev-parse", "--show-toplevel", "HEAD") or "").splitlines()
+    # A labkit installed below somebody's own project is not that project's commit.
+    if len(told) != 2 or Path(told[0]).resolve() != root.resolve():
+        return None, None
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return told[1], None if changes is None else bool(changes)
+
+
 def _git(root: Path, *words: str) -> str | None:
+    """What git says, or None. It takes no lock, so that it never stands in the way of the learner's own git."""
+    command = ["git", "--no-optional-locks", "-C", str(root), *words]
     try:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
 

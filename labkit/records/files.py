@@ -6,12 +6,13 @@ import contextlib
 import errno
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from labkit.errors import NoSpaceError
 
-__all__ = ["REAL", "FileSystem", "RealFileSystem", "write_durably"]
+__all__ = ["FileSystem", "REAL", "RealFileSystem", "replace_durably", "write_durably"]  # noqa: RUF022
 
 _serial = itertools.count()
 
@@ -33,7 +34,7 @@ class RealFileSystem:
         path.write_bytes(data)
 
     def sync(self, path: Path) -> None:
-        with path.open("rb") as file:
+        with path.open("r+b") as file:  # Windows syncs only what is open for writing
             os.fsync(file.fileno())
 
     def rename(self, source: Path, target: Path) -> None:
@@ -57,19 +58,23 @@ REAL: FileSystem = RealFileSystem()
 
 def write_durably(path: str | Path, data: bytes, *, fs: FileSystem = REAL) -> None:
     """Replace a file's whole content. NoSpaceError when the disk is full; the old content is then untouched."""
-    target = Path(path)
+    replace_durably(Path(path), lambda scratch: fs.write(scratch, data), fs=fs)
+
+
+def replace_durably(target: Path, write: Callable[[Path], None], *, fs: FileSystem = REAL) -> None:
+    """The same for content that ``write`` puts into a file of another name, in the target's folder."""
     scratch = target.with_name(f".{target.name}.{os.getpid()}-{next(_serial)}.new")
     try:
-        fs.write(scratch, data)
+        write(scratch)
         fs.sync(scratch)  # the data first: a rename that outlives its data would publish an empty file
         fs.rename(scratch, target)
-        fs.sync_folder(target.parent)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             fs.remove(scratch)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpaceError(
-                f"No space is left to write {target} ({len(data)} bytes); what was there is unchanged. "
+                f"No space is left to write {target}; what was there is unchanged. "
                 "Free some space (`labkit clean` helps) and try again."
             ) from error
         raise
+    fs.sync_folder(target.parent)  # now the new name, too, is on the disk

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COVERAGE", "Prediction", "Score", "calibration", "grade"]
 
+_SOURCES = ("learner", "default")
 COVERAGE = 0.8  # the share of a good guesser's intervals that hold the figure
 
 
@@ -32,7 +33,7 @@ class Prediction:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
             raise UsageError(f"A prediction goes from a smaller to a larger number; got {self.low} to {self.high}.")
-        if self.source not in ("learner", "default"):
+        if self.source not in _SOURCES:
             raise UsageError(f'A prediction\'s source is "learner" or "default"; got {self.source!r}.')
 
 
@@ -58,15 +59,31 @@ def grade(prediction: Prediction, figure: Figure) -> Score:
 
 
 def calibration(records: Records, source: str = "learner") -> dict[str, Any]:
-    """hits, total, share of scored predictions from ``source``, and the Wilson 95 % interval of that share."""
+    """How good the guesses have been: those of ``source``, and beside them those of every source.
+
+    hits, total: of the scored predictions; share = hits / total (NaN without any); low, high: its Wilson 95 % interval;
+    expected: the share that such intervals should reach; by_source: hits and total of "learner" and of "default".
+    """
+    if source not in _SOURCES:
+        raise UsageError(f'Predictions come from "learner" or "default"; got {source!r}.')
     frame = records.predictions()
-    scored = frame[(frame["source"] == source) & frame["hit"].notna()]
-    hits, total = int(scored["hit"].sum()), len(scored)
-    z = 1.96
-    share = hits / total if total else float("nan")
-    low, high = 0.0, 1.0
-    if total:  # Wilson (1927)
-        middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-        half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-        low, high = middle - half, middle + half
-    return {"hits": hits, "total": total, "share": share, "low": low, "high": high, "expected": COVERAGE}
+    scored = frame[frame["hit"].notna()]
+    counts = {}
+    for name in _SOURCES:
+        hit = scored.loc[scored["source"] == name, "hit"]
+        counts[name] = {"hits": int(hit.sum()), "total": len(hit)}
+    hits, total = counts[source]["hits"], counts[source]["total"]
+    low, high = _wilson(hits, total)
+    share = hits / total if total else math.nan
+    told = {"hits": hits, "total": total, "share": share, "low": low, "high": high, "expected": COVERAGE}
+    return told | {"by_source": counts}
+
+
+def _wilson(hits: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """The score interval of a share: Wilson (1927). Sound for few trials and at 0 and 1, where the usual one is not."""
+    if not total:
+        return 0.0, 1.0
+    share, weight = hits / total, z * z / total
+    middle = (share + weight / 2) / (1 + weight)
+    half = z * math.sqrt(share * (1 - share) / total + weight / (4 * total)) / (1 + weight)
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from labkit.errors import UsageError
+from labkit.errors import RecordsError, UsageError
 from labkit.measure import Figure
+from labkit.records import ledger
 from labkit.records.claims import Claim, Verdict, judge
+from labkit.records.database import Database
+from labkit.records.plain import to_json
 from labkit.records.predictions import Prediction, Score, grade
-
-if TYPE_CHECKING:
-    from labkit.records.store import Records
 
 __all__ = ["Run"]
 
@@ -24,8 +25,8 @@ class Run:
     As a context manager it ends as "ok", or as "failed" when the block raises; in a notebook call `finish` at the end.
     """
 
-    def __init__(self, records: Records, run_id: str, name: str) -> None:
-        self._records, self.id, self.name = records, run_id, name
+    def __init__(self, database: Database, run_id: str, name: str, *, clock: Callable[[], float]) -> None:
+        self._database, self.id, self.name, self._now = database, run_id, name, clock
 
     def __repr__(self) -> str:
         return f"Run({self.name!r}, id={self.id!r})"
@@ -42,61 +43,55 @@ class Run:
         """Mark the run as ended: "ok" or "failed"."""
         if status not in ("ok", "failed"):
             raise UsageError(f'A run ends as "ok" or "failed"; got {status!r}.')
-        with self._records.transaction() as write:
+        with self._writing() as write:
             write.execute("UPDATE runs SET status = ?, ended_at = ? WHERE id = ?", (status, self._now(), self.id))
 
     def log(self, *figures: Figure) -> None:
         """Keep figures with the run, all of them in one transaction."""
         rows = []
         for figure in figures:
+            if not hasattr(figure, "to_dict"):
+                raise UsageError(
+                    f"A run keeps figures (Measured, Simulated, Quoted); got {figure!r}, a {type(figure).__name__}. "
+                    "A bare number has no unit and no spread: measure it with labkit.measure.repeat."
+                )
             data = figure.to_dict()
+            low, high = (None if data.get(end) is None else float(data[end]) for end in ("low", "high"))
+            told = to_json(data, "A figure")
             rows.append(
-                (self.id, figure.name, figure.kind, figure.value, figure.unit, data.get("low"), data.get("high"),
-                 json.dumps(data), self._now())
-            )  # fmt: skip
-        with self._records.transaction() as write:
+                (self.id, figure.name, figure.kind, float(figure.value), figure.unit, low, high, told, self._now())
+            )
+        with self._writing() as write:
             write.executemany("INSERT INTO measurements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def note(self, key: str, value: Any) -> None:
-        """Keep any plain data under a name."""
-        with self._records.transaction() as write:
-            notes = json.loads(write.execute("SELECT notes FROM runs WHERE id = ?", (self.id,)).fetchone()[0])
-            notes[key] = value
-            write.execute("UPDATE runs SET notes = ? WHERE id = ?", (json.dumps(notes), self.id))
+        """Keep any plain data under a name; the last of that name stays."""
+        entry = to_json({str(key): value}, f"The note {key!r}")
+        with self._writing() as write:
+            ledger.add_note(write, self.id, entry)
 
     def fix(self, *claims: Claim) -> None:
-        """Write down claims and their rules before anything is measured. Fixing the same claim again changes nothing;
-        another rule under a fixed id is refused."""
-        with self._records.transaction() as write:
+        """Write down claims and their rules before anything is measured.
+
+        Fixing the same claim again (a cell run twice) changes nothing. Another rule under a fixed id, or any fixing
+        after the verdict, is a UsageError.
+        """
+        with self._writing() as write:
             for claim in claims:
-                fixed = write.execute(
-                    "SELECT rule, statement FROM claims WHERE run_id = ? AND id = ?", (self.id, claim.id)
-                ).fetchone()
-                if fixed is None:
-                    write.execute(
-                        "INSERT INTO claims "
-                        "(run_id, id, notebook, statement, quantity, unit, rule, fixed_at, decided_by) "
-                        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                        (self.id, claim.id, claim.notebook or self.name, claim.statement, claim.quantity, claim.unit,
-                         claim.rule, self._now(), ",".join(claim.decided_by)),
-                    )  # fmt: skip
-                elif tuple(fixed) != (claim.rule, claim.statement):
-                    raise UsageError(
-                        f"Claim {claim.id} was fixed with the rule {fixed[0]!r}; got {claim.rule!r}. "
-                        "A rule stays as it was before the measurement: start a new run to test another."
-                    )
+                ledger.fix(write, self.id, claim, notebook=claim.notebook or self.name, now=self._now())
 
     def decide(self, claim_id: str, figure: Figure) -> Verdict:
         """Hold a figure against the claim's rule. Deciding again (a cell run twice) is kept and counted."""
-        with self._records.transaction() as write:
-            rule, kinds = self._fixed(write, claim_id)
-            if figure.kind not in kinds.split(","):
+        with self._writing() as write:
+            claim = ledger.fixed(write, self.id, claim_id)
+            if figure.kind not in claim.decided_by:
                 raise UsageError(
-                    f"Claim {claim_id} is decided by figures that are {kinds}; got a {figure.kind} one. "
-                    "Measure it, or say `decided_by` in the claim."
+                    f"Claim {claim_id} is decided by figures that are {' or '.join(claim.decided_by)}; got a "
+                    f"{figure.kind} one. Measure it, or say `decided_by` in the claim."
                 )
-            verdict = judge(claim_id, rule, figure)
-            self._store(write, verdict)
+            _same_unit(f"Claim {claim_id}", claim.unit, figure)
+            verdict = judge(claim_id, claim.rule, figure)
+            ledger.decide(write, self.id, verdict, now=self._now())
         return verdict
 
     def cannot(self, claim_id: str, reason: str) -> Verdict:
@@ -104,65 +99,42 @@ class Run:
         if not reason.strip():
             raise UsageError(f"Claim {claim_id} needs a reason why it is not measurable here.")
         verdict = Verdict(claim_id=claim_id, verdict="not measurable here", reason=reason)
-        with self._records.transaction() as write:
-            self._fixed(write, claim_id)
-            self._store(write, verdict)
+        with self._writing() as write:
+            ledger.fixed(write, self.id, claim_id)
+            ledger.decide(write, self.id, verdict, now=self._now())
         return verdict
 
     def predict(self, prediction: Prediction) -> None:
         """Write down a guess. It may change until it is scored."""
-        with self._records.transaction() as write:
-            if self._scored(write, prediction.id):
+        with self._writing() as write:
+            if ledger.scored(write, self.id, prediction.id):
                 raise UsageError(
-                    f"Prediction {prediction.id} has been scored already: a guess comes before the answer."
+                    f"Prediction {prediction.id} has been scored already: a guess comes before the answer. "
+                    "Start a new run to guess again."
                 )
-            write.execute(
-                "INSERT OR REPLACE INTO predictions (run_id, id, question, unit, low, high, source, made_at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (self.id, prediction.id, prediction.question, prediction.unit, prediction.low, prediction.high,
-                 prediction.source, self._now()),
-            )  # fmt: skip
+            ledger.predict(write, self.id, prediction, now=self._now())
 
     def score(self, prediction_id: str, figure: Figure) -> Score:
         """Hold the guess against the figure; the first score counts for the learner's calibration."""
-        with self._records.transaction() as write:
-            row = write.execute(
-                "SELECT question, unit, low, high, source FROM predictions WHERE run_id = ? AND id = ?",
-                (self.id, prediction_id),
-            ).fetchone()
-            if row is None:
-                raise UsageError(f"No prediction {prediction_id!r} was made in this run. Run its cell first.")
-            question, unit, low, high, source = row
-            prediction = Prediction(id=prediction_id, question=question, unit=unit, low=low, high=high, source=source)
+        with self._writing() as write:
+            prediction = ledger.predicted(write, self.id, prediction_id)
+            _same_unit(f"Prediction {prediction_id}", prediction.unit, figure)
             score = grade(prediction, figure)
-            if not self._scored(write, prediction_id):
-                write.execute(
-                    "UPDATE predictions SET figure = ?, hit = ?, off_by = ?, scored_at = ? WHERE run_id = ? AND id = ?",
-                    (figure.value, score.hit, score.off_by, self._now(), self.id, prediction_id),
-                )
+            if not ledger.scored(write, self.id, prediction_id):
+                ledger.score(write, self.id, score, now=self._now())
         return score
 
-    def _now(self) -> float:
-        return self._records.clock()
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._database.transaction() as write:
+            if write.execute("SELECT 1 FROM runs WHERE id = ?", (self.id,)).fetchone() is None:
+                raise RecordsError(
+                    f"Run {self.id} ({self.name}) is not in {self._database.path}: the file was put back to an earlier "
+                    "state. Start the notebook again from its first cell."
+                )
+            yield write
 
-    def _scored(self, write: sqlite3.Connection, prediction_id: str) -> bool:
-        row = write.execute(
-            "SELECT scored_at FROM predictions WHERE run_id = ? AND id = ?", (self.id, prediction_id)
-        ).fetchone()
-        return row is not None and row[0] is not None
 
-    def _fixed(self, write: sqlite3.Connection, claim_id: str) -> tuple[str, str]:
-        row = write.execute(
-            "SELECT rule, decided_by FROM claims WHERE run_id = ? AND id = ?", (self.id, claim_id)
-        ).fetchone()
-        if row is None:
-            raise UsageError(f"Claim {claim_id!r} was not fixed in this run. Fix its rule before measuring.")
-        return str(row[0]), str(row[1])
-
-    def _store(self, write: sqlite3.Connection, verdict: Verdict) -> None:
-        write.execute(
-            "UPDATE claims SET figure = ?, low = ?, high = ?, verdict = ?, reason = ?, decided_at = ?, "
-            "num_decisions = num_decisions + 1 WHERE run_id = ? AND id = ?",
-            (verdict.figure, verdict.low, verdict.high, verdict.verdict, verdict.reason, self._now(), self.id,
-             verdict.claim_id),
-        )  # fmt: skip
+def _same_unit(what: str, unit: str, figure: Figure) -> None:
+    if unit and figure.unit != unit:
+        raise UsageError(f"{what} is in {unit}; got a figure in {figure.unit or 'no unit'}. Give both the same unit.")

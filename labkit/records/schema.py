@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from labkit.errors import NewerSchemaError, TornRecordsError
+from labkit.errors import NewerSchemaError, RecordsError
+from labkit.records.files import REAL
+from labkit.records.soundness import copy_durably, look
 
-__all__ = ["STEPS", "VERSION", "prepare", "torn_message"]
+__all__ = ["STEPS", "VERSION", "prepare", "refuse_newer", "version_of"]
 
 _TABLES = """
 CREATE TABLE machines (id TEXT PRIMARY KEY, data TEXT NOT NULL);
@@ -46,65 +47,74 @@ CREATE INDEX runs_of_group ON runs (run_group);
 """
 STEPS = (_TABLES, _GROUPS)
 VERSION = len(STEPS)
-_CHECKED_BYTES = 32 * 2**20  # up to here a whole check at opening takes milliseconds
 
 
-def prepare(
-    connect: Callable[[], sqlite3.Connection], path: Path, *, clock: Callable[[], float] = time.time
-) -> sqlite3.Connection:
-    """A connection to a sound file of this version: created, or checked and migrated (after a backup beside it)."""
+def prepare(connect: Callable[[], sqlite3.Connection], path: Path, *, clock: Callable[[], float]) -> sqlite3.Connection:
+    """A connection to a sound file of this version: created, or checked and migrated (after a backup beside it).
+
+    Raises TornRecordsError, NewerSchemaError, RecordsError; nothing was written then.
+    """
+    found = look(path)
+    if found is not None:
+        refuse_newer(path, found)
     connection = connect()
     try:
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > VERSION:
-            raise NewerSchemaError(
-                f"{path} was written by a newer labkit (schema {version}; this one knows {VERSION}). Nothing was "
-                "changed. Update the lab (git pull, make setup), or set LABKIT_HOME to another folder."
-            )
-        if path.stat().st_size <= _CHECKED_BYTES:
-            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise TornRecordsError(torn_message(path, found))
-        if version < VERSION:
-            if version:
-                _backup(connection, path.with_name(f"{path.stem}.v{version}-{int(clock())}{path.suffix}"))
-            _migrate(connection)
+        refuse_newer(path, version_of(connection))
+        if version_of(connection) < VERSION:
+            _migrate(connection, connect, path, clock)
+            REAL.sync_folder(path.parent)  # a new file's name, too, must outlive a power cut
         connection.execute("PRAGMA journal_mode = WAL")  # readers and one writer do not wait for each other
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        raise TornRecordsError(torn_message(path, str(error))) from error
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def version_of(connection: sqlite3.Connection) -> int:
+    """The schema that a file has; 0 for an empty one."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def refuse_newer(path: Path, version: int) -> None:
+    """Raise NewerSchemaError for a file from a later labkit."""
+    if version > VERSION:
+        raise NewerSchemaError(
+            f"{path} was written by a newer labkit (schema {version}; this one knows {VERSION}). Nothing was "
+            "changed. Update the lab (git pull, make setup), or set LABKIT_HOME to another folder."
+        )
+
+
+def _migrate(
+    connection: sqlite3.Connection, connect: Callable[[], sqlite3.Connection], path: Path, clock: Callable[[], float]
+) -> None:
     """All missing steps in one transaction: a process killed in the middle leaves the old version."""
-    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        # Another kernel may have been first.
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        version = version_of(connection)  # another kernel may have been first
+        if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise RecordsError(
+                f"{path} is an SQLite file, but not one of the lab's. It was left as it is: name another file."
+            )
+        if 0 < version < VERSION:
+            # Under the lock, so that nobody's copy is of a half or later state; a writer cannot copy itself, so another
+            # connection does.
+            with closing(connect()) as reader:
+                copy_durably(reader, _unused(path.with_name(f"{path.stem}.v{version}-{int(clock())}{path.suffix}")))
         for step in STEPS[version:]:
             for statement in step.split(";"):
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {max(version, VERSION)}")
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
 
 
-def _backup(connection: sqlite3.Connection, target: Path) -> None:
-    with closing(sqlite3.connect(target)) as copy:
-        connection.backup(copy)
-
-
-def torn_message(path: Path, what: str) -> str:
-    """What is wrong with a damaged file, and which backup to go back to."""
-    backups = sorted(path.parent.glob(f"{path.stem}.*{path.suffix}"), key=lambda p: p.stat().st_mtime)
-    cure = f"Copy the newest backup, {backups[-1]}, over it" if backups else "Move it away to start anew"
-    told = " ".join(what.split())
-    return f"{path} is damaged ({told}). It was left as it is. {cure}, or set LABKIT_HOME to another folder."
+def _unused(target: Path) -> Path:
+    """The name, or the first numbered one that nothing bears: a backup is never written over."""
+    candidate, number = target, 1
+    while candidate.exists():
+        number += 1
+        candidate = target.with_name(f"{target.stem}-{number}{target.suffix}")
+    return candidate

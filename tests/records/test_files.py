@@ -110,6 +110,14 @@ def planted_in_place(fs: RecordingFileSystem) -> None:
     fs.sync(TARGET)
 
 
+def test_returning_before_the_folder_is_synced_is_caught() -> None:
+    fs = RecordingFileSystem()
+    fs.write(Path("/folder/new"), NEW)
+    fs.sync(Path("/folder/new"))
+    fs.rename(Path("/folder/new"), TARGET)
+    assert OLD in after_a_crash(fs.log, {TARGET: OLD})
+
+
 @pytest.mark.parametrize("planted", [planted_no_sync, planted_sync_after_rename, planted_in_place])
 def test_planted_wrong_ways_are_caught(planted) -> None:
     assert set(every_crash(planted)) - {OLD, NEW}
@@ -120,6 +128,19 @@ def test_for_real(tmp_path: Path) -> None:
     write_durably(target, OLD)
     write_durably(target, NEW)
     assert target.read_bytes() == NEW
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_write_that_is_interrupted_leaves_the_old_content_and_no_scratch(tmp_path: Path) -> None:
+    class Interrupted(RealFileSystem):
+        def rename(self, source: Path, target: Path) -> None:
+            raise KeyboardInterrupt
+
+    target = tmp_path / "file"
+    write_durably(target, OLD)
+    with pytest.raises(KeyboardInterrupt):
+        write_durably(target, NEW, fs=Interrupted())
+    assert target.read_bytes() == OLD
     assert list(tmp_path.iterdir()) == [target]
 
 

@@ -1,33 +1,18 @@
-"""The records file under crowds, crashes, damage and old age. Real processes, real kills."""
+"""What is written is read back, with its types; what cannot be kept is refused."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import random
-import signal
-import sqlite3
 import subprocess
-import sys
-import threading
-import time
-from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
 
-from labkit.errors import (
-    LockedRecordsError,
-    NetworkHomeError,
-    NewerSchemaError,
-    NoSpaceError,
-    RecordsError,
-    TornRecordsError,
-    UsageError,
-)
+from labkit.errors import NetworkHomeError, RecordsError, UsageError
 from labkit.measure import Measured
-from labkit.records import Records, schema, store
+from labkit.records import Claim, Prediction, Records, store
+from labkit.records.code import fingerprint
 
 FIGURE = Measured(name="t", value=2.0, unit="s", low=1.0, high=3.0, n=5, warmup=1, machine="m")
 
@@ -55,9 +40,64 @@ def test_what_was_written_is_read_back() -> None:
 
 def test_empty_records_are_frames_of_the_right_shape() -> None:
     with Records() as records:
-        for frame in (records.runs(), records.measurements(), records.claims(), records.predictions()):
-            assert len(frame) == 0
-        assert str(records.runs()["started_at"].dtype).endswith("UTC]")
+        empty = [records.runs(), records.measurements(), records.claims(), records.predictions()]
+        assert [len(frame) for frame in empty] == [0] * 4
+        with records.start_run("00_test") as run:
+            run.log(FIGURE)
+            run.fix(Claim(id="00-x", statement="s", rule="figure > 1", quantity="q"))
+            run.predict(Prediction(id="p", question="?", unit="s", low=1, high=2))
+        full = [records.runs(), records.measurements(), records.claims(), records.predictions()]
+    for before, after in zip(empty, full, strict=True):
+        assert len(after) == 1
+        assert before.dtypes.to_dict() == after.dtypes.to_dict()
+    assert str(empty[0]["started_at"].dtype).endswith("UTC]")
+    assert str(empty[3]["hit"].dtype) == "boolean"
+
+
+def test_numbers_of_numpy_and_paths_are_plain_data() -> None:
+    rows = [np.float32(0.5), np.int64(3), np.bool_(True)]
+    single = Measured(name="t", value=np.float32(2), unit="s", low=np.float32(2), high=np.float32(2), n=1)
+    with Records() as records, records.start_run("x", config={"rows": rows, "at": Path("a") / "b"}) as run:
+        run.log(single)
+        assert records.runs()["config"][0] == {"rows": [0.5, 3, True], "at": str(Path("a") / "b")}
+        assert records.measurements()["value"][0] == 2.0
+
+
+def test_only_figures_are_logged_and_notes_are_plain() -> None:
+    with Records() as records, records.start_run("x") as run:
+        with pytest.raises(UsageError, match="A bare number has no unit"):
+            run.log(FIGURE, 3.0)
+        with pytest.raises(UsageError, match="plain data"):
+            run.note("f", {1, 2})
+        run.note("a", None)
+        run.note("b", [1])
+        run.note("b", {"c": None})
+        assert len(records.measurements()) == 0
+        assert records.runs()["notes"][0] == {"a": None, "b": {"c": None}}
+
+
+def test_where_the_code_came_from(tmp_path: Path) -> None:
+    outside = fingerprint(tmp_path)
+    assert (outside["commit"], outside["dirty"]) == (None, None)
+    assert outside["torch"]
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@example.org", *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-q", "-m", "first")
+    fingerprint.cache_clear()
+    inside = fingerprint(tmp_path)
+    assert (inside["commit"], inside["dirty"]) == (git("rev-parse", "HEAD"), False)
+    assert fingerprint(tmp_path / "inner")["commit"] is None  # below somebody else's project
+    (tmp_path / "file").write_text("2")
+    fingerprint.cache_clear()
+    assert fingerprint(tmp_path)["dirty"] is True
+    fingerprint.cache_clear()
 
 
 def test_the_group_of_a_runner_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,183 +105,6 @@ def test_the_group_of_a_runner_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     with Records() as records:
         records.start_run("a")
         assert records.runs()["run_group"].tolist() == ["g1"]
-
-
-def write_runs(path: Path, num_runs: int) -> None:
-    with Records(path) as records:
-        for index in range(num_runs):
-            with records.start_run("crowd", config={"pid": os.getpid(), "index": index}, code={}) as run:
-                run.log(FIGURE)
-
-
-@pytest.mark.timeout(300)
-def test_eight_processes_write_500_runs_each_and_4000_are_read_back(tmp_path: Path) -> None:
-    path = tmp_path / "records.sqlite"
-    spawn = multiprocessing.get_context("forkserver")
-    writers = [spawn.Process(target=_write_runs_in_child, args=(str(path), 500)) for _ in range(8)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0] * 8
-    with Records(path) as records:
-        runs = records.runs()
-        assert len(runs) == 4000
-        assert (runs["status"] == "ok").all()
-        assert len(records.measurements()) == 4000
-        seen = {(config["pid"], config["index"]) for config in runs["config"]}
-    assert len(seen) == 4000
-
-
-def _write_runs_in_child(path: str, num_runs: int) -> None:
-    write_runs(Path(path), num_runs)
-
-
-WRITER = """
-import sys
-from labkit.records import Records
-with Records(sys.argv[1]) as records:
-    while True:
-        run = records.start_run("w", code={})
-        print(run.id, flush=True)
-"""
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_writer_killed_at_a_random_moment_loses_no_committed_run(tmp_path: Path, seed: int) -> None:
-    path = tmp_path / "records.sqlite"
-    pipes = {"stdout": subprocess.PIPE, "text": True}
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], **pipes)
-    first = writer.stdout.readline()
-    time.sleep(random.Random(seed).uniform(0.05, 0.5))
-    writer.send_signal(signal.SIGKILL)
-    told = [first.strip(), *writer.communicate()[0].split()]
-    with Records(path) as records:
-        kept = set(records.runs()["id"])
-    assert set(told[:-1]) <= kept  # the last line may be torn
-    assert len(kept) - len(told) in (-1, 0, 1)
-
-
-def test_threads_and_forks_have_connections_of_their_own() -> None:
-    records = Records()
-    records.start_run("parent")
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            for _ in range(20):
-                records.start_run("thread")
-            records.close()
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
-    assert len(records.runs()) == 81
-    records.close()
-
-
-def old_file(path: Path) -> None:
-    """A file as version 1 wrote it, with a run in it."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(schema.STEPS[0] + "PRAGMA user_version = 1;")
-        connection.execute("INSERT INTO runs VALUES ('r1', 'old', 1.0, 2.0, 'ok', '{}', '{}', NULL)")
-        connection.commit()
-
-
-def test_an_older_schema_is_migrated_after_a_backup(tmp_path: Path) -> None:
-    path = tmp_path / "records.sqlite"
-    old_file(path)
-    with Records(path, clock=lambda: 77.0) as records:
-        records.start_run("new")
-        assert records.runs()["name"].tolist() == ["old", "new"]
-        assert records.runs()["run_group"].tolist() == ["", ""]
-    backup = tmp_path / "records.v1-77.sqlite"
-    with closing(sqlite3.connect(backup)) as copy:
-        assert copy.execute("PRAGMA user_version").fetchone() == (1,)
-        assert copy.execute("SELECT name FROM runs").fetchall() == [("old",)]
-
-
-def test_a_migration_that_is_cut_off_leaves_the_old_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "records.sqlite"
-    old_file(path)
-    broken = schema.STEPS[1].replace("CREATE INDEX runs_of_group", "CREATE NONSENSE")
-    monkeypatch.setattr(schema, "STEPS", (schema.STEPS[0], broken))
-    with pytest.raises(RecordsError):
-        Records(path)
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-        assert "run_group" not in str(connection.execute("SELECT sql FROM sqlite_master").fetchall())
-    monkeypatch.undo()
-    with Records(path) as records:
-        assert records.runs()["name"].tolist() == ["old"]
-
-
-def test_a_newer_schema_is_refused_and_untouched(tmp_path: Path) -> None:
-    path = tmp_path / "records.sqlite"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
-    before = path.read_bytes()
-    with pytest.raises(NewerSchemaError, match=r"newer labkit.*Update the lab"):
-        Records(path)
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize("damage", ["not a database", "torn"])
-def test_a_damaged_file_is_said_and_left_alone(tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "records.sqlite"
-    with Records(path) as records:
-        for _ in range(50):
-            records.start_run("x", config={"padding": "y" * 500})
-        records.backup(tmp_path / "records.backup.sqlite")
-    whole = path.read_bytes()
-    if damage == "torn":
-        path.write_bytes(whole[: 3 * 4096] + b"\xff" * 8192 + whole[5 * 4096 :])
-    else:
-        path.write_bytes(b"hello " * 2000)
-    before = path.read_bytes()
-    with pytest.raises(TornRecordsError, match=r"damaged.*left as it is.*newest backup"):
-        Records(path)
-    assert path.read_bytes() == before
-    Records(tmp_path / "records.backup.sqlite").close()
-
-
-HOLDER = """
-import sqlite3, sys, time
-connection = sqlite3.connect(sys.argv[1])
-connection.execute("BEGIN EXCLUSIVE")
-print("held", flush=True)
-time.sleep(60)
-"""
-
-
-def test_a_file_that_another_process_holds(tmp_path: Path) -> None:
-    path = tmp_path / "records.sqlite"
-    Records(path).close()
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True)
-    try:
-        holder.stdout.readline()
-        with Records(path, busy_timeout_s=0.2) as records, pytest.raises(LockedRecordsError, match=f"pid {holder.pid}"):
-            records.start_run("x")
-    finally:
-        holder.kill()
-        holder.communicate()
-    with Records(path) as records:
-        records.start_run("x")
-
-
-def test_a_full_disk_keeps_what_was_there(tmp_path: Path) -> None:
-    with Records(tmp_path / "records.sqlite") as records:
-        records.start_run("kept")
-        pages = records._connection().execute("PRAGMA page_count").fetchone()[0]
-        records._connection().execute(f"PRAGMA max_page_count = {pages}")
-        with pytest.raises(NoSpaceError, match=r"what it held before is unchanged"):
-            records.start_run("lost", config={"large": "x" * 10**6})
-        assert records.runs()["name"].tolist() == ["kept"]
 
 
 def test_places_where_records_cannot_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,10 +127,36 @@ def test_config_must_be_plain_data() -> None:
 def test_backup_while_in_use(tmp_path: Path) -> None:
     with Records() as records:
         records.start_run("x")
-        with records.transaction() as write:
+        with records.database.transaction() as write:
             write.execute("UPDATE runs SET status = 'half'")
             # another connection copies what is committed
             with Records() as other:
                 other.backup(tmp_path / "copy.sqlite")
     with Records(tmp_path / "copy.sqlite") as copy:
         assert copy.runs()["status"].tolist() == ["running"]
+
+
+def test_a_backup_is_never_written_over(tmp_path: Path) -> None:
+    taken = tmp_path / "taken.sqlite"
+    taken.write_bytes(b"precious")
+    with Records() as records:
+        with pytest.raises(UsageError, match="exists already"):
+            records.backup(taken)
+        with pytest.raises(UsageError, match="does not exist"):
+            records.backup(tmp_path / "no" / "copy.sqlite")
+    assert taken.read_bytes() == b"precious"
+    assert list(tmp_path.iterdir()) == [taken]
+
+
+def test_a_file_that_is_taken_away_is_noticed_before_anything_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite"
+    records = Records(path)
+    run = records.start_run("x")
+    path.rename(tmp_path / "elsewhere.sqlite")
+    with pytest.raises(RecordsError, match="moved or replaced"):
+        run.log(FIGURE)
+    records.close()
+    with Records(path) as fresh:
+        assert len(fresh.runs()) == 0
+        with pytest.raises(RecordsError, match="put back to an earlier state"):
+            run.log(FIGURE)
