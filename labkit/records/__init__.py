@@ -6,11 +6,11 @@ from labkit.records.predictions import Prediction, Score, calibration
 from labkit.records.run import Run
 from labkit.records.store import Records
 
-__all__ = [  # noqa: RUF022 (plain order, as the exports test has it)
+__all__ = [
+    "REAL",
     "Claim",
     "FileSystem",
     "Prediction",
-    "REAL",
     "Records",
     "Rule",
     "Run",

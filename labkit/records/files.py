@@ -12,7 +12,7 @@ from typing import Protocol
 
 from labkit.errors import NoSpaceError
 
-__all__ = ["FileSystem", "REAL", "RealFileSystem", "replace_durably", "write_durably"]  # noqa: RUF022
+__all__ = ["REAL", "FileSystem", "RealFileSystem", "replace_durably", "write_durably"]
 
 _serial = itertools.count()
 

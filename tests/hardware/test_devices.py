@@ -160,8 +160,8 @@ def test_links_of_the_system(tmp_path: Path) -> None:
 
 
 MOUNTS = """22 1 8:1 / / rw - ext4 /dev/sda1 rw
-40 22 0:35 / /home rw shared:1 - nfs4 server:/home rw
-41 40 0:36 / /home/local rw - xfs /dev/sdb rw
+40 22 0:35 / /net rw shared:1 - nfs4 server:/net rw
+41 40 0:36 / /net/local rw - xfs /dev/sdb rw
 42 22 0:37 / /data/my\\040files rw - fuse.sshfs u@h:/ rw
 43 22 0:38 / /auto rw - autofs x rw
 44 43 0:39 / /auto rw - lustre x rw
@@ -172,9 +172,9 @@ MOUNTS = """22 1 8:1 / / rw - ext4 /dev/sda1 rw
     ("path", "kind", "network"),
     [
         ("/etc/x", "ext4", False),
-        ("/home/me/.labkit", "nfs4", True),
-        ("/home/local/me", "xfs", False),
-        ("/homework", "ext4", False),
+        ("/net/me/.labkit", "nfs4", True),
+        ("/net/local/me", "xfs", False),
+        ("/network", "ext4", False),
         ("/data/my files/x", "fuse.sshfs", True),
         ("/auto/x", "lustre", True),
     ],
