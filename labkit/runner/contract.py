@@ -10,7 +10,7 @@ from typing import Any
 
 from labkit.errors import NotebookError, UsageError
 
-__all__ = ["DEADLINES_S", "checked_parameters", "checked_profile", "output_names", "read_notebook"]
+__all__ = ["DEADLINES_S", "checked_folder", "checked_parameters", "checked_profile", "output_names", "read_notebook"]
 
 DEADLINES_S: Mapping[str, float] = {"quick": 180.0, "full": 3600.0}  # by profile, for a whole notebook
 
@@ -33,11 +33,14 @@ def read_notebook(path: Path) -> dict[str, Any]:
         cells = notebook["cells"]
     except (ValueError, KeyError, TypeError) as error:
         raise NotebookError(f"{path} is not a readable notebook ({error}).", notebook=name) from error
-    if not notebook.get("metadata", {}).get("kernelspec", {}).get("name"):
-        raise NotebookError(f"{path} names no kernel. Add metadata.kernelspec with the name python3.", notebook=name)
-    if not any("parameters" in cell.get("metadata", {}).get("tags", ()) for cell in cells):
+    kernel = ((notebook.get("metadata") or {}).get("kernelspec") or {}).get("name")
+    if kernel != "python3":
+        came = f"names the kernel {kernel}" if kernel else "names no kernel"
+        raise NotebookError(f"{path} {came}. Add metadata.kernelspec with the name python3.", notebook=name)
+    tagged = (c for c in cells if "parameters" in (c.get("metadata") or {}).get("tags", ()))
+    if not any(cell.get("cell_type") == "code" for cell in tagged):
         raise NotebookError(
-            f"{path} has no cell tagged `parameters`, so no profile can be set and it would run at full scale. "
+            f"{path} has no code cell tagged `parameters`, so no profile can be set and it would run at full scale. "
             'Tag the cell that holds profile = "full".',
             notebook=name,
         )
@@ -48,7 +51,7 @@ def checked_parameters(path: Path, parameters: Mapping[str, Any]) -> None:
     """Refuse names that the notebook's parameters cell does not define."""
     import papermill
 
-    known = papermill.inspect_notebook(str(path))
+    known = papermill.inspect_notebook(str(path).replace("{", "{{").replace("}", "}}"))  # it formats paths
     for name in parameters:
         if name not in known:
             raise UsageError(
@@ -59,6 +62,17 @@ def checked_parameters(path: Path, parameters: Mapping[str, Any]) -> None:
 def _meant(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def checked_folder(out: Path, paths: Collection[Path]) -> Path:
+    """The folder for what is written: made if need be, and never one that holds the notebooks themselves."""
+    if any(path.resolve().parent == out.resolve() for path in paths):
+        raise UsageError(f"The notebooks themselves lie in {out}; their executed copies must go to another folder.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be used as a folder: {error.strerror}. Name another with --out.") from error
+    return out
 
 
 def output_names(paths: Collection[Path]) -> dict[Path, str]:

@@ -15,8 +15,15 @@ from typing import Any
 from labkit.errors import UsageError
 from labkit.launch import OwnedProcess
 from labkit.measure import OnProgress
-from labkit.runner.contract import DEADLINES_S, checked_parameters, checked_profile, output_names, read_notebook
-from labkit.runner.executed import cells_done, failure, unfinished_cell, widget_failures
+from labkit.runner.contract import (
+    DEADLINES_S,
+    checked_folder,
+    checked_parameters,
+    checked_profile,
+    output_names,
+    read_notebook,
+)
+from labkit.runner.executed import cells_done, failure, mark_failure, unfinished_cell, widget_failures
 from labkit.runner.ledger import claims_of, undecided, write_claims
 from labkit.runner.report import NotebookReport, RunReport
 
@@ -49,8 +56,7 @@ def run_notebooks(
     if deadline_s is not None and not deadline_s > 0:
         raise UsageError(f"deadline_s must be positive; got {deadline_s}.")
     names = output_names(notebooks)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = checked_folder(Path(out), notebooks)
     limit_s = DEADLINES_S[profile] if deadline_s is None else deadline_s
     reports: list[NotebookReport] = []
     claims: list[dict[str, Any]] = []
@@ -60,9 +66,18 @@ def run_notebooks(
             if on_progress:
                 on_progress((index + fraction) / len(notebooks), f"{path.name}: {message}")
 
-        report, decided = _one(path, folder / names[path], wanted, limit_s, tell)
+        group = secrets.token_hex(8)
+        try:
+            report = _one(path, folder / names[path], wanted, limit_s, group, tell)
+        except KeyboardInterrupt:
+            write_claims(folder, claims + undecided(claims_of(group), "the run was interrupted"))
+            raise
+        decided = claims_of(group)
+        missing = [claim["id"] for claim in decided if not claim["verdict"]]
+        if missing and report.ok:
+            report = replace(report, error=f"{path.name}: claims were fixed and never decided: {', '.join(missing)}")
         reports.append(report)
-        claims += decided
+        claims += undecided(decided, f"the notebook failed in cell {report.failing_cell}")
         write_claims(folder, claims)
     if on_progress:
         on_progress(1.0, f"{len(notebooks)} notebooks")
@@ -70,10 +85,9 @@ def run_notebooks(
 
 
 def _one(
-    path: Path, out: Path, parameters: Mapping[str, Any], deadline_s: float, tell: OnProgress
-) -> tuple[NotebookReport, list[dict[str, Any]]]:
+    path: Path, out: Path, parameters: Mapping[str, Any], deadline_s: float, group: str, tell: OnProgress
+) -> NotebookReport:
     """One notebook in a process of its own, whose guard ends it with its kernel and all that the kernel started."""
-    group = secrets.token_hex(8)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="labkit-run-") as name:
         scratch = Path(name)
@@ -84,7 +98,9 @@ def _one(
             "LABKIT_HEADLESS": "1",
             "LABKIT_RUN_GROUP": group,
             "LABKIT_WIDGET_FAILURES": str(widgets),
-            "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, whatever else is installed
+            "JUPYTER_PATH": str(_kernelspec(scratch)),
+            # Pictures go into the notebook, whatever backend the caller's own environment asks for.
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         }
         out.unlink(missing_ok=True)
         with OwnedProcess(
@@ -99,16 +115,24 @@ def _one(
         error = failure(told, process.guard.returncode, timed_out, deadline_s, tail) or widget_failures(widgets)
     if not out.exists():  # it failed before papermill wrote anything: keep what was to be run
         out.write_bytes(path.read_bytes())
+    done, total = cells_done(out)
+    if not error and done < total:
+        error = "the cell ended the notebook (sys.exit?); the cells after it never ran."
     cell = unfinished_cell(out) if error else None
     if error:
+        mark_failure(out, cell, error)
         error = f"{path.name}, cell {cell}: {error}" if cell is not None else f"{path.name}: {error}"
     duration_s = time.monotonic() - started
-    report = NotebookReport(path=path, out=out, duration_s=duration_s, error=error, failing_cell=cell)
-    claims = claims_of(group)
-    missing = [claim["id"] for claim in claims if not claim["verdict"]]
-    if missing and report.ok:
-        report = replace(report, error=f"{path.name}: claims were fixed and never decided: {', '.join(missing)}")
-    return report, undecided(claims, report)
+    return NotebookReport(path=path, out=out, duration_s=duration_s, error=error, failing_cell=cell)
+
+
+def _kernelspec(folder: Path) -> Path:
+    """A place of its own for the kernel python3: this very Python, whatever kernels a user has installed."""
+    spec = folder / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec.write_text(json.dumps({"argv": argv, "display_name": "Python 3 (ipykernel)", "language": "python"}))
+    return folder
 
 
 def _follow(process: OwnedProcess, out: Path, until: float, tell: OnProgress) -> bool:

@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-__all__ = ["cells_done", "failure", "unfinished_cell", "widget_failures"]
+from labkit.records import write_durably
+
+__all__ = ["cells_done", "failure", "mark_failure", "unfinished_cell", "widget_failures"]
 
 _ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
 _TRACEBACK_LINES = 12
@@ -31,6 +33,22 @@ def cells_done(out: Path) -> tuple[int, int]:
     """(completed, all)."""
     cells = _cells(out)
     return sum(_papermill(cell).get("status") == "completed" for cell in cells), len(cells)
+
+
+def mark_failure(out: Path, number: int | None, message: str) -> None:
+    """Show in the executed copy why it ended, where the failing cell itself shows no error (it was ended, or died)."""
+    try:
+        notebook = json.loads(out.read_text(encoding="utf-8"))
+    except ValueError:  # torn as it was ended: there is no cell to show it in
+        return
+    own = [c for c in notebook["cells"] if not _ADDED_BY_PAPERMILL & set(c.get("metadata", {}).get("tags", ()))]
+    if number is None or own[number - 1]["cell_type"] != "code":
+        return
+    outputs = own[number - 1]["outputs"]
+    if not any(output["output_type"] == "error" for output in outputs):
+        first = message.splitlines()[0]
+        outputs.append({"output_type": "error", "ename": "Ended", "evalue": first, "traceback": message.splitlines()})
+        write_durably(out, (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def unfinished_cell(out: Path) -> int | None:

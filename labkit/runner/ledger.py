@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from labkit.records import Records, write_durably
-from labkit.runner.report import NotebookReport
 
 __all__ = ["claims_of", "undecided", "write_claims"]
 
@@ -26,9 +25,8 @@ def claims_of(group: str) -> list[dict[str, Any]]:
     return rows
 
 
-def undecided(claims: list[dict[str, Any]], notebook: NotebookReport) -> list[dict[str, Any]]:
-    """Fill in claims that were fixed and never decided because the notebook failed before."""
-    why = f"the notebook failed in cell {notebook.failing_cell}" if notebook.failing_cell else "the notebook failed"
+def undecided(claims: list[dict[str, Any]], why: str) -> list[dict[str, Any]]:
+    """The claims, those that were fixed and never decided filled in with the reason."""
     return [
         claim if claim["verdict"] else {**claim, "verdict": "not measurable here", "reason": why} for claim in claims
     ]

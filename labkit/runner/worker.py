@@ -23,13 +23,13 @@ def main(spec_file: str) -> int:
     spec = json.loads(Path(spec_file).read_text())
     try:
         papermill.execute_notebook(
-            spec["path"],
-            spec["out"],
+            _unformatted(spec["path"]),
+            _unformatted(spec["out"]),
             parameters=spec["parameters"],
             kernel_name="python3",
             progress_bar=False,
             log_output=False,
-            cwd=str(Path(spec["path"]).parent),
+            cwd=str(Path(spec["path"]).parent),  # as in JupyterLab
             iopub_timeout=60,
             store_widget_state=False,
             start_timeout=120,
@@ -45,6 +45,11 @@ def main(spec_file: str) -> int:
         _tell(spec, {"kind": type(error).__name__, "message": str(error), "source": "", "traceback": []})
         return 1
     return 0
+
+
+def _unformatted(path: str) -> str:
+    """papermill fills in {names} in paths; a folder's own braces are meant as they are."""
+    return path.replace("{", "{{").replace("}", "}}")
 
 
 def _tell(spec: dict[str, Any], told: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ def test_what_is_refused_before_anything_runs(tmp_path: Path, arguments: dict, e
 
 def test_notebooks_that_are_none(tmp_path: Path) -> None:
     untagged = make(tmp_path / "a.ipynb", "1", parameters=None)
-    with pytest.raises(NotebookError, match="no cell tagged `parameters`"):
+    with pytest.raises(NotebookError, match="no code cell tagged `parameters`"):
         runner.run_notebooks([untagged], out=tmp_path / "out")
     with pytest.raises(NotebookError, match="names no kernel"):
         runner.run_notebooks([make(tmp_path / "b.ipynb", "1", kernel="")], out=tmp_path / "out")
@@ -99,6 +99,34 @@ def test_notebooks_that_are_none(tmp_path: Path) -> None:
         runner.run_notebooks([tmp_path / "none.ipynb"], out=tmp_path / "out")
     with pytest.raises(UsageError, match="No notebook was named"):
         runner.run_notebooks([], out=tmp_path / "out")
+
+
+def test_folders_that_cannot_be_meant(tmp_path: Path) -> None:
+    path = make(tmp_path / "00_x.ipynb", "print('x')")
+    with pytest.raises(UsageError, match="must go to another folder"):
+        runner.run_notebooks([path], out=tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be used as a folder"):
+        runner.run_notebooks([path], out=tmp_path / "file")
+    assert json.loads(path.read_text())["cells"]
+
+
+def test_a_cell_that_leaves_by_sys_exit_is_a_failure(tmp_path: Path) -> None:
+    path = make(tmp_path / "{braces}" / "00_x.ipynb", "import sys; sys.exit(0)", "print('never')")
+    report = runner.run_notebooks([path], out=tmp_path / "out")
+    assert "cell 2: the cell ended the notebook (sys.exit?)" in report.notebooks[0].error
+
+
+def test_a_foreign_kernel_and_backend_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps({"argv": ["/bin/false"], "display_name": "x", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    path = make(tmp_path / "00_x.ipynb", "from matplotlib import pyplot as plt\n_ = plt.plot([1, 2])")
+    report = runner.run_notebooks([path], out=tmp_path / "out")
+    assert report.ok, report.notebooks[0].error
+    assert "image/png" in report.notebooks[0].out.read_text()
 
 
 def test_a_failing_cell_is_shown_and_the_next_notebook_runs(tmp_path: Path) -> None:
@@ -136,6 +164,7 @@ def test_a_cell_that_kills_its_kernel(tmp_path: Path) -> None:
     report = runner.run_notebooks([path], out=tmp_path / "out", deadline_s=60)
     assert "00_x.ipynb, cell 2: the kernel died" in report.notebooks[0].error
     assert report.notebooks[0].duration_s < 50
+    assert "the kernel died" in report.notebooks[0].out.read_text()
 
 
 CHILD = """
@@ -160,7 +189,7 @@ RUN = "import sys; from labkit import runner; runner.run_notebooks([sys.argv[1]]
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
 def test_ending_the_runner_ends_kernel_and_children(tmp_path: Path, number: signal.Signals) -> None:
     marker = f"labkit-runner-{os.getpid()}-{number}"
-    path = make(tmp_path / "00_x.ipynb", CHILD.replace("MARK", marker))
+    path = make(tmp_path / "00_x.ipynb", CLAIM, CHILD.replace("MARK", marker))
     command = [sys.executable, "-c", RUN, str(path), str(tmp_path / "out")]
     owner = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 30
@@ -170,6 +199,11 @@ def test_ending_the_runner_ends_kernel_and_children(tmp_path: Path, number: sign
     owner.wait(20)
     assert gone(marker)
     assert gone(str(tmp_path / "out"), 3)
+    if number == signal.SIGINT:
+        claims = json.loads((tmp_path / "out" / "claims.json").read_text())
+        assert [(c["id"], c["verdict"], c["reason"]) for c in claims] == [
+            ("00-a", "not measurable here", "the run was interrupted")
+        ]
 
 
 def test_twins_do_not_overwrite_each_other(tmp_path: Path) -> None:
