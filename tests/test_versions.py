@@ -45,3 +45,11 @@ def test_the_installed_torch_is_the_pinned_one(root: Path) -> None:
     dependencies = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
     pinned = next(d for d in dependencies if d.startswith("torch==")).removeprefix("torch==")
     assert version("torch").split("+")[0] == pinned
+
+
+def test_git_shows_notebooks_through_nbdime(root: Path) -> None:
+    import subprocess
+
+    command = ["git", "-C", str(root), "check-attr", "diff", "merge", "--", "notebooks/00_start_here.ipynb"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told.count("jupyternotebook") == 2

@@ -14,9 +14,13 @@ import webbrowser
 from argparse import Namespace
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from labkit.cli.place import lab_root, work_folder
 from labkit.errors import LaunchError, UsageError
+
+if TYPE_CHECKING:
+    from labkit.launch import OwnedProcess
 
 __all__ = ["lab", "start"]
 
@@ -34,6 +38,7 @@ def start(options: Namespace) -> int:
         ("new", report.laid),
         ("updated", report.updated),
         ("merged with your changes", report.merged),
+        ("left out, as you deleted it (`labkit start --restore` lays it again)", report.deleted),
     ):
         for path in paths:
             print(f"  {title}: {path}")
@@ -105,13 +110,13 @@ def _port(asked: int | None) -> int:
     return asked
 
 
-def _wait_until_it_answers(server: object, port: int, token: str, log: Path) -> None:
+def _wait_until_it_answers(server: OwnedProcess, port: int, token: str, log: Path) -> None:
     """Until JupyterLab answers with our token; a server that ends or stalls is an error with its log."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}/api/status", headers={"Authorization": f"token {token}"})
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy must not see loopback
     until = time.monotonic() + START_DEADLINE_S
     while time.monotonic() < until:
-        if server.poll() is not None:  # type: ignore[attr-defined]
+        if server.poll() is not None:
             break
         try:
             with direct.open(request, timeout=5) as answer:
@@ -119,7 +124,7 @@ def _wait_until_it_answers(server: object, port: int, token: str, log: Path) -> 
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError, ValueError):
             time.sleep(0.1)
-    tail = server.log_tail(15)  # type: ignore[attr-defined]
+    tail = server.log_tail(15)
     raise LaunchError(
         f"JupyterLab did not answer on port {port} within {START_DEADLINE_S:.0f} s. Its log, {log}:\n{tail}"
     )

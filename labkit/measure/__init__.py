@@ -4,7 +4,7 @@ from labkit.measure.figures import Figure, Measured, Quoted, Simulated, figure_f
 from labkit.measure.profile import Profile, ProfileRow, profile
 from labkit.measure.progress import OnProgress
 from labkit.measure.timeline import Recorder, Span, Timeline
-from labkit.measure.timing import alternate, compare, noise_floor, repeat
+from labkit.measure.timing import alternate, compare, difference, noise_floor, repeat
 
 __all__ = [
     "Figure",
@@ -19,6 +19,7 @@ __all__ = [
     "Timeline",
     "alternate",
     "compare",
+    "difference",
     "figure_from_dict",
     "noise_floor",
     "profile",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from labkit.hardware import machine as this_machine
 from labkit.measure.figures import Measured
 from labkit.measure.progress import OnProgress
 
-__all__ = ["alternate", "compare", "noise_floor", "repeat"]
+__all__ = ["alternate", "compare", "difference", "noise_floor", "repeat"]
 
 Step = Callable[[], object]
 Clock = Callable[[], float]
@@ -106,6 +106,17 @@ def compare(
     return Measured.from_samples(name, ratios, "×", machine=where, warmup=warmup)
 
 
+def difference(
+    a: Sequence[float], b: Sequence[float], *, name: str = "difference", machine: str | None = None
+) -> Measured:
+    """How far apart a[i] and b[i], timed side by side, lie: |a - b| over their mean, in percent."""
+    if len(a) != len(b) or not len(a):
+        raise UsageError(f"Times are paired by round; got {len(a)} and {len(b)} of them.")
+    first, second = np.asarray(a), np.asarray(b)
+    where = this_machine().id if machine is None else machine
+    return Measured.from_samples(name, 200 * np.abs(first - second) / (first + second), "%", machine=where)
+
+
 def noise_floor(
     fn: Step,
     *,
@@ -117,8 +128,7 @@ def noise_floor(
     machine: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Measured:
-    """A step compared with itself (A/A): the relative difference between two neighbours in percent, absolute, which
-    says how large a difference means nothing here."""
+    """A step compared with itself (A/A): the `difference` that means nothing on this machine, in percent."""
     times = alternate(
         {"first": fn, "second": fn},
         rounds=rounds,
@@ -127,7 +137,4 @@ def noise_floor(
         clock=clock,
         on_progress=on_progress,
     )
-    first, second = np.asarray(times["first"]), np.asarray(times["second"])
-    difference = 100 * np.abs(first - second) / ((first + second) / 2)
-    where = this_machine().id if machine is None else machine
-    return Measured.from_samples(name, difference, "%", machine=where, warmup=warmup)
+    return difference(times["first"], times["second"], name=name, machine=machine)

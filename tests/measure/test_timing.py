@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labkit.errors import UsageError
-from labkit.measure import alternate, compare, noise_floor, repeat
+from labkit.measure import alternate, compare, difference, noise_floor, repeat
 
 
 class Device:
@@ -79,6 +79,13 @@ def test_progress_reaches_its_end() -> None:
     told: list[float] = []
     repeat(lambda: None, repeats=4, warmup=0, machine="m", on_progress=lambda fraction, _: told.append(fraction))
     assert told == [0, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_difference_is_over_the_mean_and_paired() -> None:
+    found = difference([1.0, 3.0, 2.0], [3.0, 1.0, 2.0], machine="m")
+    assert (found.value, found.low, found.high, found.unit) == (100, 0, 100, "%")
+    with pytest.raises(UsageError, match="paired by round"):
+        difference([1.0], [1.0, 2.0])
 
 
 @pytest.mark.parametrize("call", [lambda: repeat(lambda: None, repeats=0), lambda: alternate({}, rounds=1)])
