@@ -11,27 +11,30 @@ from typing import NoReturn
 
 from labkit.errors import LaunchError, RankError
 
-__all__ = ["Failure", "first_failure", "raise_failure"]
+__all__ = ["Failure", "first_failure", "has_failed", "raise_failure"]
 
-# What gloo and nccl raise in a rank whose peer has died.
-PEER_WORDS = ("connection closed", "connection reset", "peer", "socket closed", "remote process exited", "broken pipe")
 LOG_LINES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """How one rank failed. code: exit code, or minus the signal, of a rank that left no error of its own."""
+    """How one rank failed. at: time.monotonic(); code: exit code, or minus the signal, where it left no error."""
 
     rank: int
     at: float
     type: str = ""
     message: str = ""
     traceback: str = ""
+    lost_a_peer: bool = False
     code: int = 0
+    returned: bool = False
 
-    @property
-    def noticed_a_peer(self) -> bool:
-        return bool(self.traceback) and any(word in self.message.lower() for word in PEER_WORDS)
+
+def has_failed(folder: Path, rank: int, ended: Mapping[int, tuple[int, float]]) -> bool:
+    """Whether it left an error, or ended otherwise than by leaving its value."""
+    if (folder / f"rank-{rank}.error").exists():
+        return True
+    return rank in ended and (ended[rank][0] != 0 or not (folder / f"rank-{rank}.value").exists())
 
 
 def first_failure(folder: Path, ranks: int, ended: Mapping[int, tuple[int, float]]) -> Failure:
@@ -39,26 +42,36 @@ def first_failure(folder: Path, ranks: int, ended: Mapping[int, tuple[int, float
     a crash is noticed by others before it is reaped."""
     failures = []
     for rank in range(ranks):
-        file = folder / f"rank-{rank}.error"
-        code, at = ended.get(rank, (0, 0.0))
-        if file.exists():
-            failures.append(Failure(rank=rank, **pickle.loads(file.read_bytes())))
-        elif code:
-            failures.append(Failure(rank=rank, at=at, code=code))
-    return min(failures, key=lambda failure: (failure.noticed_a_peer, failure.at))
+        error = folder / f"rank-{rank}.error"
+        if error.exists():
+            failures.append(Failure(rank=rank, **pickle.loads(error.read_bytes())))
+        elif has_failed(folder, rank, ended):
+            code, at = ended[rank]
+            returned = (folder / f"rank-{rank}.value").exists()
+            failures.append(Failure(rank=rank, at=at, code=code, returned=returned))
+    return min(failures, key=lambda failure: (failure.lost_a_peer, failure.at))
 
 
 def raise_failure(failure: Failure, ranks: int, folder: Path) -> NoReturn:
     """As RankError with the rank's own traceback, or LaunchError for a rank that was lost."""
-    log = (folder / f"rank-{failure.rank}.log").read_text(errors="replace")
+    file = folder / f"rank-{failure.rank}.log"
+    log = file.read_text(errors="replace") if file.exists() else ""
     if failure.traceback:
         message = f"rank {failure.rank} of {ranks} raised {failure.type}: {failure.message}\n\n{failure.traceback}"
         raise RankError(message, rank=failure.rank, remote_traceback=failure.traceback, log=log)
     if failure.code < 0:
-        how = f"was killed by {signal.Signals(-failure.code).name}"
+        how = f"was killed by {_signal_name(-failure.code)}"
         if failure.code == -signal.SIGKILL:
             how += " (out of memory?)"
     else:
         how = f"left with exit code {failure.code} and no error"
+    when = "after its function had returned" if failure.returned else "before its function returned"
     tail = "\n".join(log.splitlines()[-LOG_LINES:]) or "(it printed nothing)"
-    raise LaunchError(f"rank {failure.rank} of {ranks} {how}. The end of its log:\n{tail}")
+    raise LaunchError(f"rank {failure.rank} of {ranks} {how}, {when}. The end of its log:\n{tail}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

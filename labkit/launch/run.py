@@ -6,32 +6,35 @@ has run a backward (autograd's threads do not survive the fork).
 
 from __future__ import annotations
 
-import contextlib
-import importlib.machinery
-import json
 import os
+import pickle
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cloudpickle
 
-from labkit.errors import DeadlineError, LaunchError, UsageError
-from labkit.hardware import machine
-from labkit.launch.failure import first_failure, raise_failure
-from labkit.launch.process import Guarded
+from labkit.errors import DeadlineError, LaunchError
+from labkit.launch.failure import first_failure, has_failed, raise_failure
+from labkit.launch.guarded import Guarded
+from labkit.launch.request import checked_backend
+from labkit.launch.sending import cell_sources, write_call
+from labkit.launch.whereabouts import whereabouts
 from labkit.measure import OnProgress
 
-__all__ = ["RANK_BYTES", "Launched", "run"]
+__all__ = ["Launched", "run"]
 
-RANK_BYTES = 230 * 2**20  # resident memory of one rank that has imported torch and joined a gloo group
+WORKER = Path(__file__).parent / "worker.py"
+PORTABLE = sys.platform != "linux"
 OTHERS_GRACE_S = 1.0  # after a rank failed: long enough for the one that really caused it to be noticed
+STACK_S = 0.3  # to write down where they are
+SPARE_S = 30.0  # the guard's own deadline is later: it serves when this process is stopped (SIGSTOP, a debugger)
 TICK_S = 0.02
+TELL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,108 +62,57 @@ def run(
     """Call ``fn(*args, **kwargs)`` once on each of ``ranks`` fresh processes of one torch.distributed group.
 
     fn may come from a notebook cell; inside it ``torch.distributed.get_rank()`` tells who it is. backend: "auto" (nccl
-    with GPUs, else gloo), "gloo", "nccl", or None for plain processes without torch (RANK and WORLD_SIZE are set).
+    with a GPU for each rank, else gloo), "gloo", "nccl", or None for plain processes without torch. RANK, LOCAL_RANK
+    and WORLD_SIZE are set as torchrun sets them, and LABKIT_RANK and LABKIT_WORLD_SIZE.
 
     RankError: a rank raised; the first that did, with its own traceback. LaunchError: a rank was lost without an error
-    of its own. DeadlineError: not done within deadline_s. In every case, and on Ctrl-C, no process is left.
+    of its own. DeadlineError: not done within deadline_s; it says where each rank was. In every case, on Ctrl-C, and
+    when this process is killed, no process is left, also none that a rank started.
     """
-    backend = _checked(ranks, on, backend, deadline_s)
+    backend = checked_backend(
+        ranks=ranks, on=on, backend=backend, deadline_s=deadline_s, env=env or {}, num_threads=num_threads
+    )
+    deadline_s = float(deadline_s)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="labkit-launch-") as name:
         folder = Path(name)
-        (folder / "call.pickle").write_bytes(_pickled_call(fn, args, kwargs))
-        setup = {"backend": backend, "num_threads": num_threads, "deadline_s": deadline_s, "sys_path": sys.path}
-        (folder / "setup.json").write_text(json.dumps(setup))
+        write_call(folder / "call.pickle", fn, args, kwargs)
+        setup = {
+            "backend": backend,
+            "num_threads": num_threads,
+            "deadline_s": deadline_s,
+            "sys_path": [str(path) for path in sys.path],
+            "sources": cell_sources(),
+            "watch_parent": PORTABLE,
+        }
+        (folder / "setup.pickle").write_bytes(pickle.dumps(setup))
         children = [_child(folder, rank, ranks, num_threads, env or {}) for rank in range(ranks)]
-        label = f"{getattr(fn, '__name__', 'function')} on {ranks} ranks"
-        # The guard's own deadline is the second line of defence, should this process be stopped (SIGSTOP, a debugger).
-        with Guarded(children, name=label, kind="launch", deadline_s=deadline_s + 30) as group:
+        label = f"{getattr(fn, '__name__', type(fn).__name__)} on {_ranks(ranks)}"
+        spare = deadline_s + SPARE_S
+        with Guarded(
+            children, name=label, kind="launch", deadline_s=spare, scratch=[folder], portable=PORTABLE
+        ) as group:
             startup_s = _wait(group, folder, ranks, deadline_s, started, on_progress)
-        values = tuple(cloudpickle.loads((folder / f"rank-{rank}.value").read_bytes()) for rank in range(ranks))
+        values = tuple(_value(folder, rank) for rank in range(ranks))
         logs = tuple((folder / f"rank-{rank}.log").read_text(errors="replace") for rank in range(ranks))
-    return Launched(values=values, logs=logs, startup_s=startup_s, duration_s=time.monotonic() - started)
-
-
-def _checked(ranks: int, on: str, backend: str | None, deadline_s: float) -> str | None:
-    """Everything that can be refused before a process starts; the backend that is meant."""
-    here = machine()
-    if isinstance(ranks, bool) or not isinstance(ranks, int) or ranks < 1:
-        raise UsageError(f"ranks must be a whole number of at least 1; got {ranks!r}.")
-    if on != "local":
-        raise UsageError(f'on must be "local", this machine; got {on!r}. Other places are not available.')
-    if backend not in ("auto", "gloo", "nccl", None):
-        raise UsageError(f'backend must be "auto", "gloo", "nccl" or None; got {backend!r}.')
-    if not deadline_s > 0:
-        raise UsageError(f"deadline_s must be positive; got {deadline_s}.")
-    if backend == "auto":
-        backend = here.backend
-    if backend == "nccl" and ranks > len(here.accelerators):
-        raise UsageError(
-            f'nccl needs a GPU a rank; got {ranks} ranks, {len(here.accelerators)} GPUs. Use backend="gloo".'
-        )
-    if backend is not None and ranks * RANK_BYTES > here.memory_bytes:
-        most = here.memory_bytes // RANK_BYTES
-        raise UsageError(
-            f"{ranks} ranks need about {ranks * RANK_BYTES / 2**30:.1f} GiB for torch alone; this machine has "
-            f"{here.memory_bytes / 2**30:.1f} GiB. Use at most {most}."
-        )
-    return backend
-
-
-def _pickled_call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    if not callable(fn):
-        raise UsageError(f"launch.run takes a function; got a {type(fn).__name__}.")
-    with _by_value(fn):
-        for what, value in (("the function", fn), ("its arguments", (args, kwargs))):
-            try:
-                cloudpickle.dumps(value)
-            except Exception as error:
-                raise UsageError(
-                    f"launch.run cannot send {what} to other processes: {error}. "
-                    "Open files, locks and servers stay where they are; make them inside the function."
-                ) from error
-        return bytes(cloudpickle.dumps((fn, args, kwargs)))
-
-
-@contextlib.contextmanager
-def _by_value(fn: Callable[..., Any]) -> Iterator[None]:
-    """Send a function whole when its module cannot be imported elsewhere (a script, a test collected by path)."""
-    module = sys.modules.get(getattr(fn, "__module__", None) or "")
-    if module is None or module.__name__ == "__main__" or _importable(module):
-        yield
-        return
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)
-
-
-def _importable(module: ModuleType) -> bool:
-    parts = module.__name__.split(".")
-    search = sys.path
-    for part in parts:  # without importing, and without the modules already loaded
-        spec = importlib.machinery.PathFinder.find_spec(part, search)
-        if spec is None:
-            return module.__spec__ is not None and module.__spec__.origin in ("built-in", "frozen")
-        search = list(spec.submodule_search_locations or [])
-    return True
+    duration_s = time.monotonic() - started
+    if on_progress:
+        on_progress(1.0, f"done in {duration_s:.1f} s")
+    return Launched(values=values, logs=logs, startup_s=startup_s, duration_s=duration_s)
 
 
 def _child(folder: Path, rank: int, ranks: int, num_threads: int, env: Mapping[str, str]) -> dict[str, Any]:
-    own = {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(ranks),
-        "LOCAL_WORLD_SIZE": str(ranks),
+    defaults = {
         "OMP_NUM_THREADS": str(num_threads),
         "PYTHONUNBUFFERED": "1",
         "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
     }
+    place = {f"{prefix}RANK": str(rank) for prefix in ("", "LOCAL_", "LABKIT_")}
+    world = {f"{prefix}WORLD_SIZE": str(ranks) for prefix in ("", "LOCAL_", "LABKIT_")}
     return {
-        "argv": [sys.executable, "-m", "labkit.launch.worker", str(folder)],
-        "env": {**os.environ, **own, **env},
-        "cwd": os.getcwd(),
+        "argv": [sys.executable, "-P", str(WORKER), str(folder)],
+        "env": {**os.environ, **defaults, **env, **place, **world},
+        "cwd": None,
         "log": str(folder / f"rank-{rank}.log"),
     }
 
@@ -170,39 +122,55 @@ def _wait(
 ) -> float:
     """Until every rank has left its value; the seconds until all had joined. Raises as `run` says."""
     ready_s: float | None = None
-    told = 0.0
+    told = -TELL_S
     while True:
         now = time.monotonic() - started
+        guard_gone = group.guard.poll() is not None  # asked before we look at what it reported
         ended = group.ended()
-        if any((folder / f"rank-{rank}.error").exists() or ended.get(rank, (0, 0))[0] for rank in range(ranks)):
-            time.sleep(OTHERS_GRACE_S)
-            raise_failure(first_failure(folder, ranks, group.ended()), ranks, folder)
-        if ready_s is None and all(_has_joined(folder, rank) for rank in range(ranks)):
+        if any(has_failed(folder, rank, ended) for rank in range(ranks)):
+            _raise_first(group, folder, ranks)
+        if ready_s is None and all((folder / f"rank-{rank}.ready").exists() for rank in range(ranks)):
             ready_s = now
         if len(ended) == ranks:
             return now if ready_s is None else ready_s
-        if group.guard.poll() is not None:
-            raise LaunchError("The ranks were ended from outside (`labkit stop`?) before they were done.")
         if now > deadline_s:
+            group.ask_where()
+            time.sleep(STACK_S)
             raise DeadlineError(
-                f"{ranks} ranks were not done within {deadline_s:g} s, and have been ended. "
-                f"Raise deadline_s, or see whether one waits for another. {_last_words(folder, ranks)}"
+                f"{_ranks(ranks)}, not done within {deadline_s:g} s: ended. Raise deadline_s, or see whether one waits "
+                f"for another:\n{whereabouts(folder, ranks)}"
             )
-        if on_progress and now - told > 0.2:
+        if guard_gone:
+            fault = group.fault() or "`labkit stop`, or a kill, does that."
+            raise LaunchError(f"The ranks were ended from outside before they were done. {fault}")
+        if on_progress and now - told >= TELL_S:
             told = now
-            state = f"running, {now:.1f} s" if ready_s is not None else f"{ranks} ranks starting, {now:.1f} s"
-            on_progress(min(0.99, now / deadline_s), state)
+            state = f"{_ranks(ranks)} starting" if ready_s is None else f"running {now - ready_s:.1f} s"
+            on_progress(len(ended) / ranks, state)
         time.sleep(TICK_S)
 
 
-def _has_joined(folder: Path, rank: int) -> bool:
-    return (folder / f"rank-{rank}.ready").exists() or (folder / f"rank-{rank}.value").exists()
+def _raise_first(group: Guarded, folder: Path, ranks: int) -> None:
+    """After the others had a moment to say what they know, raise the failure that came first."""
+    until = time.monotonic() + OTHERS_GRACE_S
+    while time.monotonic() < until:
+        ended = group.ended()
+        if all(rank in ended or has_failed(folder, rank, ended) for rank in range(ranks)):
+            break
+        time.sleep(TICK_S)
+    raise_failure(first_failure(folder, ranks, group.ended()), ranks, folder)
 
 
-def _last_words(folder: Path, ranks: int) -> str:
-    said = []
-    for rank in range(ranks):
-        log = folder / f"rank-{rank}.log"
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        said.append(f"rank {rank}: {lines[-1]}" if lines else f"rank {rank}: printed nothing")
-    return "; ".join(said)
+def _value(folder: Path, rank: int) -> Any:
+    try:
+        with (folder / f"rank-{rank}.value").open("rb") as file:
+            return cloudpickle.load(file)
+    except Exception as error:
+        raise LaunchError(
+            f"what rank {rank} returned cannot be read here: {type(error).__name__}: {error}. "
+            "Return numbers, arrays, tensors or plain data."
+        ) from error
+
+
+def _ranks(number: int) -> str:
+    return f"{number} rank{'s' if number > 1 else ''}"

@@ -1,15 +1,18 @@
 """One rank: unpickle the function, join the group, call it, leave the value or the error in a file.
 
-``python -m labkit.launch.worker FOLDER`` with RANK and WORLD_SIZE in the environment, as torchrun sets them.
+``python -P worker.py FOLDER`` with RANK and WORLD_SIZE in the environment, as torchrun sets them. Started by its path,
+and importing nothing of labkit, a rank without torch is up in a tenth of a second.
 """
 
 from __future__ import annotations
 
 import faulthandler
-import json
+import linecache
 import os
 import pickle
+import signal
 import sys
+import threading
 import time
 import traceback
 from datetime import timedelta
@@ -18,18 +21,29 @@ from typing import Any
 
 __all__ = ["main"]
 
+LONGEST_S = 30 * 86400.0  # more than this is no limit, and torch cannot hold it
+# How torch, gloo and nccl say that a peer has gone: the consequence of another rank's failure.
+PEER_WORDS = ("closed by peer", "reset by peer", "socket closed", "broken pipe", "remote process exited")
+
 
 def main(folder: Path) -> int:
     faulthandler.enable()
     rank = int(os.environ["RANK"])
     try:
-        setup = json.loads((folder / "setup.json").read_text())
+        setup = pickle.loads((folder / "setup.pickle").read_bytes())
         # What the owner can import, the function's modules among it, its ranks can import as well.
         sys.path[:] = setup["sys_path"]
-        value = _call(folder, rank, setup)
-        _leave(folder / f"rank-{rank}.value", _pickled(value, rank))
+        for name, lines in setup["sources"].items():
+            linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
+        if setup["watch_parent"]:
+            threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+        # Asked where it is, a rank answers also from a busy loop or a collective that hangs: no Python runs for it.
+        stack = os.open(folder / f"rank-{rank}.stack", os.O_WRONLY | os.O_CREAT)
+        faulthandler.register(signal.SIGUSR1, stack, all_threads=False)
+        _leave_value(folder / f"rank-{rank}.value", _call(folder, rank, setup), rank)
     except BaseException as error:
-        _leave(folder / f"rank-{rank}.error", pickle.dumps(_told(error)))
+        at = time.monotonic()
+        _leave(folder / f"rank-{rank}.error", pickle.dumps({"at": at, **_told(error)}))
         traceback.print_exc()
         return 1
     return 0
@@ -39,50 +53,84 @@ def _call(folder: Path, rank: int, setup: dict[str, Any]) -> object:
     import cloudpickle
 
     backend = setup["backend"]
-    if backend is None:
-        function, args, kwargs = cloudpickle.loads((folder / "call.pickle").read_bytes())
-        return function(*args, **kwargs)
+    if backend is not None:
+        _join(folder / "store", backend, rank, setup)
+    with (folder / "call.pickle").open("rb") as file:
+        function, args, kwargs = cloudpickle.load(file)
+    (folder / f"rank-{rank}.ready").touch()
+    value = function(*args, **kwargs)
+    if backend is not None:  # after an error the others may hang in it: then the process just ends
+        import torch.distributed as dist
+
+        if dist.is_initialized():  # unless the function has done so itself
+            dist.destroy_process_group()
+    return value
+
+
+def _join(store: Path, backend: str, rank: int, setup: dict[str, Any]) -> None:
     import torch
     import torch.distributed as dist
 
     torch.set_num_threads(setup["num_threads"])
     if backend == "nccl":
         torch.cuda.set_device(rank)
-    function, args, kwargs = cloudpickle.loads((folder / "call.pickle").read_bytes())
+    world_size = int(os.environ["WORLD_SIZE"])
+    # Not by a file:// address, which would trip over a '#' or '?' in the path.
+    file_store = dist.FileStore(str(store), world_size)  # type: ignore[attr-defined]
     dist.init_process_group(
         backend,
-        init_method=f"file://{folder / 'store'}",
+        store=file_store,
         rank=rank,
-        world_size=int(os.environ["WORLD_SIZE"]),
-        timeout=timedelta(seconds=setup["deadline_s"]),
+        world_size=world_size,
+        timeout=timedelta(seconds=min(setup["deadline_s"], LONGEST_S)),
     )
-    (folder / f"rank-{rank}.ready").touch()
-    try:
-        return function(*args, **kwargs)
-    finally:
-        if sys.exc_info()[0] is None:  # after an error the others may hang in it: the process ends anyway
-            dist.destroy_process_group()
 
 
-def _pickled(value: object, rank: int) -> bytes:
+def _leave_value(path: Path, value: object, rank: int) -> None:
     import cloudpickle
 
+    scratch = path.with_name(path.name + ".new")
     try:
-        return bytes(cloudpickle.dumps(value))
+        with scratch.open("wb") as file:
+            cloudpickle.dump(value, file)
+    except OSError:
+        raise  # the disk, not the value
     except Exception as error:
         raise TypeError(
             f"rank {rank} returned a {type(value).__name__}, which cannot be sent back ({error}). "
             "Return numbers, arrays, tensors or plain data."
         ) from error
+    scratch.replace(path)
 
 
 def _told(error: BaseException) -> dict[str, Any]:
+    """What the owner is to know: the traceback from the function on, without our own frames."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    said = traceback.TracebackException(type(error), error, trace)
     return {
-        "at": time.time(),
         "type": type(error).__name__,
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(error)),
+        "message": _text(error),
+        "traceback": "".join(said.format()),
+        "lost_a_peer": _lost_a_peer(error),
     }
+
+
+def _text(error: BaseException) -> str:
+    """str(error), also of one that cannot say itself."""
+    return str(traceback.TracebackException(type(error), error, None))
+
+
+def _lost_a_peer(error: BaseException | None) -> bool:
+    """Whether it is, or was raised while handling, the loss of another rank."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, RuntimeError | OSError) and any(word in _text(error).lower() for word in PEER_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _leave(path: Path, data: bytes) -> None:
@@ -90,6 +138,13 @@ def _leave(path: Path, data: bytes) -> None:
     scratch = path.with_name(path.name + ".new")
     scratch.write_bytes(data)
     scratch.replace(path)
+
+
+def _die_with(parent: int) -> None:
+    """Where the system cannot tie us to the guard: end within half a second of it."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

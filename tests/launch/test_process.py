@@ -1,57 +1,36 @@
-"""Owned processes: they end with their block, their owner, their guard, or by `stop`; and only they."""
+"""Owned processes: they end with their block, their deadline, or by `stop`; and only they."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from labkit import launch
 from labkit.errors import LaunchError, UsageError
+from labkit.launch.registry import _identity
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(1000)"]
-STUBBORN = [
-    sys.executable,
-    "-c",
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(1000)",
-]
-
-
-def wait_for(condition, seconds: float = 10) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def children_of(process: launch.OwnedProcess) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
-
-
-def all_gone(processes: list[psutil.Process]) -> bool:
-    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+STUBBORN = [sys.executable, "-c", "import signal; signal.signal(15, signal.SIG_IGN);" + SLEEP[2]]
 
 
 @pytest.mark.parametrize("command", [SLEEP, STUBBORN], ids=["sleep", "ignores SIGTERM"])
-def test_it_ends_with_its_block(command: list[str]) -> None:
+def test_it_ends_with_its_block(command: list[str], marked) -> None:
     with launch.OwnedProcess(command, name="sleeper", kind="test", grace_s=0.3) as process:
-        assert wait_for(lambda: process.log_tail() == "up")
-        inside = children_of(process)
-        assert [(p.kind, p.name, p.owner_pid) for p in launch.processes()] == [("test", "sleeper", os.getpid())]
-        assert launch.processes()[0].memory_bytes > 2**20
+        assert marked.wait(lambda: process.log_tail() == "up")
+        (info,) = launch.processes()
+        assert (info.kind, info.name, info.owner_pid, info.alive) == ("test", "sleeper", os.getpid(), True)
+        assert info.pid == info.pgid == os.getpgid(info.pid) == process.pid
+        assert info.memory_bytes > 2**20
         assert process.poll() is None
-    assert inside
-    assert all_gone(inside)
+    assert not marked.living()
     assert launch.processes() == []
 
 
@@ -72,6 +51,7 @@ def test_environment_folder_and_log(tmp_path: Path) -> None:
     with launch.OwnedProcess(command, name="x", kind="test", env={"COLOUR": "red"}, cwd=tmp_path, log=log) as process:
         process.wait(10)
     assert log.read_text() == f"red {tmp_path}\n"
+    assert process.log_tail() == f"red {tmp_path}"
 
 
 def test_a_command_that_does_not_exist_is_said() -> None:
@@ -90,25 +70,17 @@ def test_the_deadline_ends_it() -> None:
         assert process.wait(10) == 128 + signal.SIGTERM
 
 
-def test_a_killed_guard_takes_its_child_with_it() -> None:
-    with launch.OwnedProcess(SLEEP, name="x", kind="test") as process:
-        assert wait_for(lambda: process.log_tail() == "up")
-        inside = children_of(process)
-        os.kill(process.pid, signal.SIGKILL)
-        assert wait_for(lambda: all_gone(inside), 5)
-
-
 def test_stop_ends_what_the_lab_started_and_nothing_else() -> None:
     bystander = subprocess.Popen(SLEEP, stdout=subprocess.DEVNULL)
     try:
         with (
             launch.OwnedProcess(SLEEP, name="one", kind="test") as one,
-            launch.OwnedProcess(SLEEP, name="two", kind="test") as two,
+            launch.OwnedProcess(STUBBORN, name="two", kind="test", grace_s=0.2) as two,
         ):
             assert [p.name for p in launch.stop(one.pid)] == ["one"]
             assert [p.name for p in launch.processes()] == ["two"]
             assert [p.name for p in launch.stop()] == ["two"]
-            assert two.wait(5) == 128 + signal.SIGTERM
+            assert two.wait(5) in (128 + signal.SIGTERM, 128 + signal.SIGKILL)  # by whether it ignored it already
         assert bystander.poll() is None
         assert launch.stop() == []
     finally:
@@ -116,16 +88,36 @@ def test_stop_ends_what_the_lab_started_and_nothing_else() -> None:
         bystander.wait()
 
 
+def entry(folder: Path, name: str, **changed: object) -> Path:
+    """An entry that names this very process."""
+    info = {"pid": os.getpid(), "kind": "x", "name": "x", "started_at": 0.0, "owner_pid": 1, "host": platform.node()}
+    folder.mkdir(exist_ok=True)
+    file = folder / name
+    file.write_text(json.dumps({**info, "identity": _identity(os.getpid()), **changed}))
+    return file
+
+
 def test_a_reused_pid_is_never_ended(lab_home: Path) -> None:
-    """An entry that names this very process, but with another start time, as after a reboot."""
-    entry = {"pid": os.getpid(), "kind": "x", "name": "x", "started_at": 0.0, "owner_pid": 1, "create_time": 12345.0}
+    """As after a reboot: the pid is somebody else's. Torn entries are swept as well."""
     folder = lab_home / "processes"
-    folder.mkdir()
-    (folder / f"{os.getpid()}.json").write_text(json.dumps(entry))
+    entry(folder, "reused.json", identity="another-boot:123")
     (folder / "torn.json").write_text('{"pid": 1')
-    assert launch.processes() == []
+    (folder / "list.json").write_text("[1]")
     assert launch.stop() == []
     assert list(folder.iterdir()) == []
+
+
+def test_entries_of_other_hosts_are_left_alone(lab_home: Path) -> None:
+    theirs = entry(lab_home / "processes", "theirs.json", host="elsewhere")
+    assert launch.processes() == launch.stop() == []
+    assert theirs.exists()
+    theirs.unlink()
+
+
+def test_entries_of_another_version_are_read(lab_home: Path) -> None:
+    file = entry(lab_home / "processes", "newer.json", colour="red")
+    assert [info.pid for info in launch.processes()] == [os.getpid()]
+    file.unlink()
 
 
 def test_ports() -> None:

@@ -1,0 +1,135 @@
+"""A call on its way to other processes: pickled whole where its module cannot be imported there, and its source too."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.machinery
+import inspect
+import io
+import linecache
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+
+from labkit.errors import UsageError
+
+__all__ = ["cell_sources", "write_call"]
+
+
+def write_call(path: Path, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Leave ``(fn, args, kwargs)`` in a file. UsageError names what cannot be sent."""
+    if not callable(fn):
+        raise UsageError(f"launch.run takes a function; got {_a(fn)}. Write launch.run(fn, …), not launch.run(fn(…)).")
+    with _by_value(fn):
+        try:
+            with path.open("wb") as file:
+                cloudpickle.dump((fn, args, dict(kwargs)), file)
+        except OSError:
+            raise  # the disk, not the call
+        except Exception as error:
+            raise UsageError(
+                f"launch.run cannot send {_culprit(fn, args, kwargs)} to other processes: {error}. "
+                "Open files, locks and servers stay where they are; make them inside the function."
+            ) from error
+
+
+def _culprit(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """What could not be sent, by the name that the caller knows it by."""
+    name = getattr(fn, "__name__", type(fn).__name__)
+    if not _can_be_sent(fn):
+        for used, value in _uses(fn).items():
+            if not _can_be_sent(value):
+                return f"the function {name}, because it uses {used}, {_a(value)},"
+        return f"the function {name}"
+    for parameter, value in _by_parameter(fn, args, kwargs).items():
+        if not _can_be_sent(value):
+            return f"the argument {parameter}, {_a(value)},"
+    return "this call"
+
+
+def _can_be_sent(value: object) -> bool:
+    try:
+        cloudpickle.dump(value, io.BytesIO())
+    except Exception:
+        return False
+    return True
+
+
+def _uses(fn: Callable[..., Any]) -> dict[str, object]:
+    """Variables of the surrounding function or notebook that ``fn`` names."""
+    try:
+        found = inspect.getclosurevars(_innermost(fn))
+    except (TypeError, ValueError):
+        return {}
+    return {**found.globals, **found.nonlocals}
+
+
+def _by_parameter(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, object]:
+    try:
+        signature = inspect.signature(fn)
+        bound = dict(signature.bind(*args, **kwargs).arguments)
+    except (TypeError, ValueError):  # no signature, or a wrong call, as its rank will say
+        signature, bound = inspect.signature(lambda *args, **kwargs: None), {"args": args, "kwargs": dict(kwargs)}
+    named: dict[str, object] = {}
+    for name, value in bound.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            named |= {f"{name}[{index}]": each for index, each in enumerate(value)}
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            named |= value
+        else:
+            named[name] = value
+    return named
+
+
+def _a(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+
+
+def _innermost(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function inside partials and bound methods."""
+    while True:
+        inner = fn.func if isinstance(fn, functools.partial) else getattr(fn, "__func__", fn)
+        if inner is fn:
+            return fn
+        fn = inner
+
+
+@contextlib.contextmanager
+def _by_value(fn: Callable[..., Any]) -> Iterator[None]:
+    """Send a function whole when its module cannot be imported elsewhere (a test collected by path)."""
+    module = sys.modules.get(getattr(_innermost(fn), "__module__", None) or "")
+    if module is None or module.__name__ == "__main__" or _importable(module):
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+def _importable(module: ModuleType) -> bool:
+    parts = module.__name__.split(".")
+    search = sys.path
+    for part in parts:  # without importing, and without the modules already loaded
+        spec = importlib.machinery.PathFinder.find_spec(part, search)
+        if spec is None:
+            return module.__spec__ is not None and module.__spec__.origin in ("built-in", "frozen")
+        search = list(spec.submodule_search_locations or [])
+    return True
+
+
+def cell_sources() -> dict[str, list[str]]:
+    """Source lines that exist only in this process (IPython keeps each cell's), so that a traceback can show them."""
+    found = {}
+    for name, entry in list(linecache.cache.items()):
+        if len(entry) == 4 and entry[1] is None:  # no modification time: not read from a file
+            found[name] = list(entry[2])
+    return found

@@ -1,0 +1,40 @@
+"""Where ranks are that do not come back, from what faulthandler wrote down when it was asked."""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+from pathlib import Path
+
+__all__ = ["whereabouts"]
+
+FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)')
+WORKER = str(Path(__file__).parent / "worker.py")
+LIBRARIES = tuple({sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def whereabouts(folder: Path, ranks: int) -> str:
+    """One line a rank: where it is, and what it printed last."""
+    return "\n".join(f"  rank {rank}: {_place(folder, rank)}; {_last_line(folder, rank)}" for rank in range(ranks))
+
+
+def _place(folder: Path, rank: int) -> str:
+    if (folder / f"rank-{rank}.value").exists():
+        return "done"
+    if not (folder / f"rank-{rank}.ready").exists():
+        return "still starting, or waiting for the others to join"
+    stack = folder / f"rank-{rank}.stack"
+    frames = FRAME.findall(stack.read_text(errors="replace")) if stack.exists() else []
+    own = [frame for frame in frames if not frame[0].startswith(LIBRARIES) and frame[0] != WORKER]
+    if not own:
+        return "running, nobody knows where"
+    file, line, function = own[0]
+    inside = f" (in {frames[0][2]})" if frames[0] != own[0] else ""
+    place = f"in {function}, line {line}"
+    return place + ("" if "ipykernel" in file else f" of {Path(file).name}") + inside
+
+
+def _last_line(folder: Path, rank: int) -> str:
+    log = folder / f"rank-{rank}.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return f"printed last: {lines[-1]}" if lines else "printed nothing"
