@@ -50,12 +50,13 @@ class OwnedProcess(Guarded):
 
     def poll(self) -> int | None:
         """The exit code once it has ended (128 + signal if by a signal), else None."""
-        return self.guard.poll()
+        code = self.guard.poll()
+        return None if code is None else _as_a_shell_says(code)
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Wait until it ends; its exit code. TimeoutError when it goes on."""
         try:
-            return self.guard.wait(timeout=timeout_s)
+            return _as_a_shell_says(self.guard.wait(timeout=timeout_s))
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"{self.name} still runs after {timeout_s} s.") from None
 
@@ -64,3 +65,8 @@ class OwnedProcess(Guarded):
         if not self.log.exists():
             return ""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-num_lines:])
+
+
+def _as_a_shell_says(code: int) -> int:
+    """The guard passes its child's code on; where the guard itself was ended by force, Python has minus the signal."""
+    return code if code >= 0 else 128 - code

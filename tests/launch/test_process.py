@@ -70,6 +70,13 @@ def test_the_deadline_ends_it() -> None:
         assert process.wait(10) == 128 + signal.SIGTERM
 
 
+def test_a_guard_ended_by_force_has_a_code_like_any_other() -> None:
+    with launch.OwnedProcess(SLEEP, name="x", kind="test") as process:
+        os.kill(process.guard.pid, signal.SIGKILL)
+        assert process.wait(10) == 128 + signal.SIGKILL
+        assert process.poll() == 128 + signal.SIGKILL
+
+
 def test_stop_ends_what_the_lab_started_and_nothing_else() -> None:
     bystander = subprocess.Popen(SLEEP, stdout=subprocess.DEVNULL)
     try:
