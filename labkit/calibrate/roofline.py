@@ -64,10 +64,14 @@ class Roofline:
         return "compute" if intensity >= self.knee_flops_per_byte else "memory"
 
 
-def fit_roofline(flops: Sequence[float], num_bytes: Sequence[float], times_s: Sequence[float]) -> Roofline:
+def fit_roofline(
+    flops: Sequence[float], num_bytes: Sequence[float], times_s: Sequence[float], *, overhead: bool = True
+) -> Roofline:
     """The roofline whose times are nearest to the measured ones, by relative error and robustly (soft L1).
 
     Three equally long sequences, at least four points. A point is worth the same whether it took 1 µs or 1 s.
+    overhead: whether to look for a fixed time a step. Leave it out where the traffic hardly changes from point to point
+    (one layer at several batches): a constant time and a constant traffic cannot be told apart.
     """
     work, traffic, times = (np.asarray(values, dtype=np.float64) for values in (flops, num_bytes, times_s))
     if not len(work) == len(traffic) == len(times) or len(times) < 4:
@@ -80,17 +84,17 @@ def fit_roofline(flops: Sequence[float], num_bytes: Sequence[float], times_s: Se
     from scipy.optimize import least_squares
 
     def off(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        peak, bandwidth, overhead = np.exp(parameters)
-        predicted = np.maximum(work / peak, traffic / bandwidth) + overhead
+        ceilings = np.exp(parameters)
+        predicted = np.maximum(work / ceilings[0], traffic / ceilings[1]) + (ceilings[2] if overhead else 0.0)
         return np.asarray(np.log(predicted / times))
 
     fastest, widest = math.log((work / times).max()), math.log((traffic / times).max())
     smallest = math.log(times.min())
     # The valley has more than one bottom where few points lie on one side of the knee: start on both sides.
     starts = [(fastest, widest + shift, smallest + math.log(share)) for shift in (0.0, 0.7) for share in (0.01, 0.5)]
-    fits = [least_squares(off, start, loss="soft_l1", f_scale=0.05) for start in starts]
-    peak, bandwidth, overhead = np.exp(min(fits, key=lambda fit: float(fit.cost)).x)
-    return Roofline(peak_flops_per_s=float(peak), bandwidth_bytes_per_s=float(bandwidth), overhead_s=float(overhead))
+    fits = [least_squares(off, start[: 2 + overhead], loss="soft_l1", f_scale=0.05) for start in starts]
+    found = [float(value) for value in np.exp(min(fits, key=lambda fit: float(fit.cost)).x)]
+    return Roofline(peak_flops_per_s=found[0], bandwidth_bytes_per_s=found[1], overhead_s=found[2] if overhead else 0.0)
 
 
 def score_roofline(

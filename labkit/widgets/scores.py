@@ -66,7 +66,7 @@ def _sentence(score: Score) -> str:
 def _calibration(calibration: Mapping[str, Any]) -> str:
     hits, total = calibration["hits"], calibration["total"]
     if not total:
-        return "No prediction is scored yet."
+        return "No bet of your own is scored yet; only those count here."
     return (
         f"So far {hits} of {total} ranges held the answer ({hits / total:.0%}); 80% is what such ranges should reach."
     )

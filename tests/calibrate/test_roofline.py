@@ -44,6 +44,18 @@ def test_a_noisy_synthetic_roofline_is_recovered(peak: float, bandwidth: float, 
     assert found.bandwidth_bytes_per_s == pytest.approx(bandwidth, rel=0.05)
 
 
+def test_one_layer_at_several_batches_is_fitted_without_overhead() -> None:
+    """Its traffic is nearly constant: with an overhead to find, the flat part could be either."""
+    truth = Roofline(peak_flops_per_s=2e12, bandwidth_bytes_per_s=2e10)
+    batches = [2**exponent for exponent in range(12)]
+    flops = [matmul_flops(batch, 2048, 2048) for batch in batches]
+    num_bytes = [matmul_bytes(batch, 2048, 2048, 2) for batch in batches]
+    times = [truth.time_s(f, b) for f, b in zip(flops, num_bytes, strict=True)]
+    found = fit_roofline(flops, num_bytes, times, overhead=False)
+    assert found.overhead_s == 0
+    assert found.knee_flops_per_byte == pytest.approx(100, rel=0.02)
+
+
 def gemms(reference: Path) -> list[tuple[int, str, float, float, float]]:
     """(tokens, layer, FLOPs, bytes, seconds) of Llama-2-7b's GEMMs on one A100, in float16, from Vidur's profile."""
     shapes = {

@@ -159,7 +159,7 @@ def test_a_score_around_zero_is_drawn_too(run: Run) -> None:
 
 
 def test_nothing_scored_yet() -> None:
-    assert repr(score_view([], {"hits": 0, "total": 0})) == "No prediction is scored yet."
+    assert repr(score_view([], {"hits": 0, "total": 0})) == "No bet of your own is scored yet; only those count here."
 
 
 def test_verdicts_have_a_mark_each_and_their_reason(run: Run) -> None:
