@@ -20,6 +20,10 @@ def mean(scale):
 def fail():
     raise ValueError("of this cell")
 
+def spin():
+    subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    while True: pass
+
 def hang():
     subprocess.Popen(["sleep", "1000"], start_new_session=True)
     if dist.get_rank() == 0:
@@ -59,7 +63,7 @@ def test_it_works_after_a_backward_and_ends_with_an_interrupt_and_with_the_kerne
     assert 'raise ValueError("of this cell")' in said, said
     assert "rank 0 of 1 raised ValueError: of this cell" in said, said
 
-    request = kernel.client.execute("launch.run(hang, ranks=2, backend='gloo')")
+    request = kernel.client.execute("launch.run(spin, ranks=2, backend=None)")
     assert marked.wait(lambda: len(marked.sleepers()) == 2)
     kernel.manager.interrupt_kernel()
     reply = kernel.client.get_shell_msg(timeout=20)
