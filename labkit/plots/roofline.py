@@ -101,7 +101,8 @@ def _annotate(axes: Axes, low: float, knee: float) -> None:
     axes.text(knee / 1.15, 0.965, "memory-bound", ha="right", va="top", color=MUTED, fontsize=9, transform=top)
     axes.text(knee * 1.15, 0.965, "compute-bound", ha="left", va="top", color=MUTED, fontsize=9, transform=top)
     knee_text = f"knee {format_quantity(knee, 'FLOP/B', digits=2)}"
-    axes.text(knee / 1.15, 0.04, knee_text, ha="right", va="bottom", color=INK, fontsize=9, transform=top)
+    # Along the line and above the legend, where a roofline has neither points nor slope.
+    axes.text(knee * 1.06, 0.66, knee_text, ha="left", va="top", rotation=90, color=INK, fontsize=9, transform=top)
 
 
 def _draw_points(
