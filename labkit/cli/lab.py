@@ -60,7 +60,11 @@ def lab(options: Namespace) -> int:
     log = lab_home() / "logs" / f"jupyterlab-{port}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     # The token goes by the environment: a command line can be read by every user of the machine.
-    environment = {"JUPYTER_TOKEN": token, "JUPYTER_CONFIG_PATH": os.pathsep.join(_config_path())}
+    environment = {
+        "JUPYTER_TOKEN": token,
+        "JUPYTER_CONFIG_PATH": _first(CONFIG, "JUPYTER_CONFIG_PATH"),
+        "PATH": _first(Path(sys.prefix) / "bin", "PATH"),  # `labkit` in JupyterLab's terminals
+    }
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         with launch.OwnedProcess(
@@ -74,19 +78,26 @@ def lab(options: Namespace) -> int:
             print("Starting JupyterLab …", flush=True)
             _wait_until_it_answers(server, port, token, log)
             print(f"\n    {url}\n\nCtrl-C stops it and every kernel. Your copies live in {work}.", flush=True)
-            if not options.no_browser:
+            if not options.no_browser and _has_screen():
                 webbrowser.open(url)
             code = server.wait()
-            if code:
+            if code == 128 + signal.SIGTERM:
+                print("\nJupyterLab was stopped from elsewhere (`labkit stop`, or its own menu).")
+            elif code:
                 raise LaunchError(f"JupyterLab ended by itself with code {code}:\n{server.log_tail(15)}")
     except KeyboardInterrupt:
         print("\nJupyterLab has stopped.")
     return 0
 
 
-def _config_path() -> list[str]:
-    user = os.environ.get("JUPYTER_CONFIG_PATH")
-    return [str(CONFIG), *([user] if user else [])]
+def _first(folder: Path, variable: str) -> str:
+    """A search path from the environment with one folder put before it."""
+    return os.pathsep.join(part for part in (str(folder), os.environ.get(variable, "")) if part)
+
+
+def _has_screen() -> bool:
+    """Whether a browser would open in a window; on a server `webbrowser` may start a text browser over the terminal."""
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _command(work: Path, port: int) -> list[str]:
