@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -25,15 +26,19 @@ def menu(page: Any, *names: str) -> None:
 
 
 def saved(page: Any, path: Path) -> dict[str, Any]:
-    """The notebook as JupyterLab saves it."""
+    """The notebook as JupyterLab saves it. The file may be read while it is being written: then it is read again."""
     before = path.stat().st_mtime_ns
     page.keyboard.press("Escape")
     page.keyboard.press("Control+s")
     until = time.monotonic() + 20
-    while path.stat().st_mtime_ns == before and time.monotonic() < until:
+    while time.monotonic() < until:
         page.wait_for_timeout(100)
-    notebook: dict[str, Any] = json.loads(path.read_text())
-    return notebook
+        if path.stat().st_mtime_ns == before and time.monotonic() < until - 15:
+            continue  # five seconds for a new version; after that what is there is the newest
+        with contextlib.suppress(json.JSONDecodeError):
+            notebook: dict[str, Any] = json.loads(path.read_text())
+            return notebook
+    pytest.fail(f"{path} could not be read as JSON for 20 s")
 
 
 def wait_until_run(page: Any, path: Path, deadline_s: float = 150) -> list[dict[str, Any]]:
