@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from labkit.cli.place import lab_root, work_folder
 from labkit.errors import LaunchError, UsageError
+from labkit.hardware import lab_home
 
 if TYPE_CHECKING:
     from labkit.launch import OwnedProcess
@@ -50,7 +51,6 @@ def start(options: Namespace) -> int:
 def lab(options: Namespace) -> int:
     """Open JupyterLab on loopback, its token on, at the first lesson; until Ctrl-C or SIGTERM."""
     from labkit import launch
-    from labkit.hardware import lab_home
 
     work = work_folder(options)
     start(options)
@@ -103,6 +103,8 @@ def _has_screen() -> bool:
 def _command(work: Path, port: int) -> list[str]:
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.root_dir={work}"]
     command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+    # Which tabs were open is remembered apart from the user's other JupyterLabs.
+    command.append(f"--LabApp.workspaces_dir={lab_home() / 'workspaces'}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # containers: the lab listens on loopback alone, with its token on
     return command
