@@ -77,7 +77,8 @@ def run_notebooks(
         if missing and report.ok:
             report = replace(report, error=f"{path.name}: claims were fixed and never decided: {', '.join(missing)}")
         reports.append(report)
-        claims += undecided(decided, f"the notebook failed in cell {report.failing_cell}")
+        where = f" in cell {report.failing_cell}" if report.failing_cell is not None else ""
+        claims += undecided(decided, f"the notebook failed{where}")
         write_claims(folder, claims)
     if on_progress:
         on_progress(1.0, f"{len(notebooks)} notebooks")
