@@ -1,4 +1,7 @@
-"""Statistics of repeated measurements: medians with intervals that assume no distribution. numpy only."""
+"""Statistics of repeated measurements: medians with intervals that assume no distribution. numpy only.
+
+Each file of the ground stands alone, so what cannot be meant is a plain ValueError here.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,10 @@ class Interval:
     high: float
     coverage: float
 
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise ValueError(f"An interval goes from low to high; got {self.low} to {self.high}.")
+
     @property
     def width(self) -> float:
         return self.high - self.low
@@ -39,13 +46,19 @@ class Interval:
         return self.low <= value <= self.high
 
 
-def _samples(values: ArrayLike, least: int = 1) -> Array:
+def _samples(values: ArrayLike) -> Array:
     samples = np.asarray(values, dtype=np.float64).ravel()
-    if len(samples) < least:
-        raise ValueError(f"At least {least} samples are needed; got {len(samples)}. Repeat the measurement.")
+    if not len(samples):
+        raise ValueError("At least one sample is needed; got none. Repeat the measurement.")
     if not np.isfinite(samples).all():
         raise ValueError(f"Samples must be finite; got {samples[~np.isfinite(samples)][0]}.")
     return samples
+
+
+def _checked_coverage(coverage: float) -> float:
+    if not 0 < coverage < 1:
+        raise ValueError(f"coverage must lie between 0 and 1; got {coverage}. 0.95 is usual.")
+    return coverage
 
 
 def median_interval(samples: ArrayLike, coverage: float = 0.95) -> Interval:
@@ -56,21 +69,33 @@ def median_interval(samples: ArrayLike, coverage: float = 0.95) -> Interval:
     the coverage that it really has (n = 5: 93.75 %).
     """
     ordered = np.sort(_samples(samples))
-    n = len(ordered)
-    # P(X <= k) for X ~ Binomial(n, 1/2), exactly, by integers: scipy.stats alone would take longer to import than this.
-    below, cumulative = [], 0
-    for k in range(n):
-        cumulative += math.comb(n, k)
-        below.append(cumulative / 2**n)
-    skipped = 0  # order statistics left out at each end
-    while skipped + 1 < (n + 1) / 2 and 1 - 2 * below[skipped + 1] >= coverage:
-        skipped += 1
-    low, high = float(ordered[skipped]), float(ordered[n - 1 - skipped])
-    return Interval(low=low, high=high, coverage=max(0.0, 1 - 2 * below[skipped]))
+    skipped, reached = _ranks(len(ordered), _checked_coverage(coverage))
+    return Interval(low=float(ordered[skipped]), high=float(ordered[-1 - skipped]), coverage=reached)
+
+
+def _ranks(n: int, coverage: float) -> tuple[int, float]:
+    """How many order statistics to leave out at each end, and the coverage that is left.
+
+    Grown from the middle, which takes about sqrt(n) steps. Not by scipy.stats, which alone imports for longer.
+    """
+    skipped = (n - 1) // 2
+    if n <= 10_000:
+        chance = math.comb(n, skipped) / 2**n  # P(X = skipped)
+    else:  # the exact integers would have n bits; this is good to nine digits at n = a million
+        log_ways = math.lgamma(n + 1) - math.lgamma(skipped + 1) - math.lgamma(n - skipped + 1)
+        chance = math.exp(log_ways - n * math.log(2))
+    reached = 0.0 if n % 2 else chance * (n - skipped) / (skipped + 1)
+    while skipped and reached < coverage:
+        reached += 2 * chance
+        chance *= skipped / (n - skipped + 1)
+        skipped -= 1
+    return skipped, reached
 
 
 def percentile(samples: ArrayLike, q: float) -> float:
     """The q-th percentile (0 to 100), linear between order statistics."""
+    if not 0 <= q <= 100:
+        raise ValueError(f"A percentile's q lies between 0 and 100; got {q}.")
     return float(np.percentile(_samples(samples), q))
 
 
@@ -89,6 +114,8 @@ def bootstrap_interval(
 ) -> Interval:
     """Percentile bootstrap of any statistic of independent samples (Efron 1979)."""
     values = _samples(samples)
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1; got {num_resamples}. 2000 is usual.")
     picks = rng.integers(0, len(values), size=(num_resamples, len(values)))
     return _middle([statistic(values[pick]) for pick in picks], coverage)
 
@@ -116,7 +143,8 @@ def ratio_interval(
 
 
 def _middle(values: Sequence[float] | Sequence[np.floating], coverage: float) -> Interval:
-    low, high = np.percentile(np.asarray(values, dtype=np.float64), [50 * (1 - coverage), 50 * (1 + coverage)])
+    ends = [50 * (1 - _checked_coverage(coverage)), 50 * (1 + coverage)]
+    low, high = np.percentile(np.asarray(values, dtype=np.float64), ends)
     return Interval(low=float(low), high=float(high), coverage=coverage)
 
 
@@ -131,4 +159,6 @@ def median_relative_error(predicted: ArrayLike, measured: ArrayLike) -> float:
     guess, truth = _samples(predicted), _samples(measured)
     if len(guess) != len(truth):
         raise ValueError(f"Predicted and measured must be equally many; got {len(guess)} and {len(truth)}.")
+    if not truth.all():
+        raise ValueError("A relative error needs measured values other than zero; got one that is zero.")
     return float(np.median(np.abs(guess - truth) / np.abs(truth)))

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -38,11 +38,41 @@ def test_the_interval_holds_the_sample_median(samples: list[float]) -> None:
     assert float(np.median(samples)) in stats.median_interval(samples)
 
 
-def test_the_interval_covers_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(1)
-    hits = sum(math.log(2) in stats.median_interval(rng.exponential(size=15)) for _ in range(2000))
-    promised = stats.median_interval(range(15)).coverage
-    assert abs(hits / 2000 - promised) < 4 * math.sqrt(promised * (1 - promised) / 2000)
+MEDIANS = {"exponential": math.log(2), "standard_cauchy": 0.0, "uniform": 0.5, "lognormal": 1.0}
+
+
+@seed(1)
+@settings(max_examples=30, deadline=None, database=None)
+@given(
+    n=st.integers(2, 60),
+    coverage=st.sampled_from([0.5, 0.8, 0.95, 0.99]),
+    drawn=st.sampled_from(sorted(MEDIANS)),
+    rng_seed=st.integers(0, 2**32 - 1),
+)
+def test_the_interval_covers_as_often_as_it_says(n: int, coverage: float, drawn: str, rng_seed: int) -> None:
+    """Whatever is drawn: the promise names no distribution. Five sigma, so that only a wrong interval fails."""
+    samples = getattr(np.random.default_rng(rng_seed), drawn)(size=(400, n))
+    hits = sum(MEDIANS[drawn] in stats.median_interval(row, coverage) for row in samples)
+    promised = stats.median_interval(range(n), coverage).coverage
+    assert abs(hits / 400 - promised) <= 5 * math.sqrt(promised * (1 - promised) / 400) + 1 / 400
+
+
+@settings(max_examples=150, deadline=None)
+@given(n=st.integers(1, 12_000), coverage=st.floats(0.01, 0.9999))
+def test_the_coverage_is_the_binomials_and_no_narrower_pair_reaches_it(n: int, coverage: float) -> None:
+    interval = stats.median_interval(range(n), coverage)
+    skipped = int(interval.low)
+    assert interval.high == n - 1 - skipped
+    assert interval.coverage == pytest.approx(max(0.0, 1 - 2 * binom.cdf(skipped, n, 0.5)), abs=1e-9)
+    assert interval.coverage >= coverage - 1e-9 or skipped == 0
+    assert 1 - 2 * binom.cdf(skipped + 1, n, 0.5) < coverage + 1e-9
+
+
+def test_a_million_samples_are_no_trouble() -> None:
+    """The latencies of a long trace: 1.96 · sqrt(n) / 2 ranks to each side of the middle (normal approximation)."""
+    interval = stats.median_interval(np.arange(1e6))
+    assert interval.width == pytest.approx(1.96 * 1000, rel=1e-3)
+    assert interval.coverage == pytest.approx(1 - 2 * binom.cdf(int(interval.low), 10**6, 0.5), abs=1e-7)
 
 
 def test_the_bootstrap_covers_a_mean_about_as_often_as_it_says() -> None:
@@ -78,7 +108,13 @@ def test_spread_and_relative_error() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: stats.median_interval([]), "At least 1 samples are needed; got 0"),
+        (lambda: stats.median_interval([]), "At least one sample is needed; got none"),
+        (lambda: stats.median_interval([1, 2], 95), "between 0 and 1; got 95"),
+        (lambda: stats.percentile([1, 2], 101), "between 0 and 100; got 101"),
+        (lambda: stats.bootstrap_interval([1], np.mean, rng=np.random.default_rng(0), num_resamples=0), "at least 1"),
+        (lambda: stats.bootstrap_interval([1], np.mean, rng=np.random.default_rng(0), coverage=0), "got 0"),
+        (lambda: stats.Interval(low=2, high=1, coverage=0.9), "got 2 to 1"),
+        (lambda: stats.median_relative_error([1], [0]), "other than zero"),
         (lambda: stats.median_interval([1, math.nan]), "must be finite"),
         (lambda: stats.median_relative_error([1], [1, 2]), "equally many"),
         (lambda: stats.ratio_interval([1], [0], rng=np.random.default_rng(0)), "positive"),

@@ -23,14 +23,17 @@ class _Figure:
     kind: ClassVar[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data, with the kind, for `figure_from_dict`."""
+        """Plain JSON data, with the kind, for `figure_from_dict`; NumPy's numbers become Python's."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        return {"kind": self.kind, **values}
+        return {"kind": self.kind} | {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
 
 
 def _refuse_nonsense(name: str, value: float, low: float | None, high: float | None) -> None:
-    bounds = [bound for bound in (low, high) if bound is not None]
-    if not all(map(math.isfinite, [value, *bounds])):
+    numbers = [value, *(bound for bound in (low, high) if bound is not None)]
+    if strange := [number for number in numbers if not isinstance(number, (int, float, np.number))]:
+        came = f"got {type(strange[0]).__name__}. Use float(x), or x.item() of a tensor"
+        raise UsageError(f"{name or 'A figure'} must be made of real numbers; {came}.")
+    if not all(map(math.isfinite, numbers)):
         raise UsageError(f"{name or 'A figure'} must be finite; got {value} within {low} to {high}.")
     if low is not None and high is not None and not low <= value <= high:
         raise UsageError(f"{name or 'A figure'} must lie in its interval; got {value}, {low} to {high}.")
@@ -52,8 +55,13 @@ class Measured(_Figure):
     coverage: float = 0.95
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise UsageError(f"{self.name or 'A figure'} needs at least one sample; got n = {self.n}.")
+        if self.n < 1 or self.warmup < 0:
+            came = f"n = {self.n} and warmup = {self.warmup}"
+            raise UsageError(
+                f"{self.name or 'A figure'} needs at least one sample and no negative warm-up; got {came}."
+            )
+        if not 0 <= self.coverage <= 1:
+            raise UsageError(f"{self.name or 'A figure'} needs a coverage between 0 and 1; got {self.coverage}.")
         _refuse_nonsense(self.name, self.value, self.low, self.high)
 
     @classmethod
@@ -62,13 +70,10 @@ class Measured(_Figure):
     ) -> Measured:
         """The samples' median, with an interval from their order statistics."""
         values = np.asarray(samples, dtype=np.float64).ravel()
-        if not len(values):
-            raise UsageError(f"{name or 'A figure'} needs at least one sample; got none.")
-        if not np.isfinite(values).all():
-            raise UsageError(
-                f"Every sample of {name or 'a figure'} must be finite; got {values[~np.isfinite(values)][0]}."
-            )
-        interval = median_interval(values, coverage)
+        try:
+            interval = median_interval(values, coverage)
+        except ValueError as error:
+            raise UsageError(f"{name or 'A figure'}: {error}") from error
         return cls(
             name=name,
             value=float(np.median(values)),
@@ -83,23 +88,31 @@ class Measured(_Figure):
 
     def scaled(self, factor: float, unit: str, *, name: str | None = None) -> Measured:
         """The same measurement in another unit: value, low and high times ``factor`` (which is positive)."""
-        if not factor > 0:
+        if not 0 < factor < math.inf:
             raise UsageError(f"A figure is scaled by a positive factor; got {factor}.")
         return self._with(self.value * factor, self.low * factor, self.high * factor, unit, name)
 
     def rate(self, amount: float, unit: str, *, name: str | None = None) -> Measured:
         """amount ÷ this time: the slowest repeat gives the lowest rate, so low and high change places."""
-        if not (amount > 0 and self.low > 0):
+        if not (0 < amount < math.inf and self.low > 0):
             raise UsageError(f"A rate needs a positive amount and time; got {amount} in {self.low} {self.unit}.")
         return self._with(amount / self.value, amount / self.high, amount / self.low, unit, name)
 
     def over(self, other: Measured, *, name: str) -> Measured:
-        """This ÷ other, as a ratio ("×") whose interval is the widest that both intervals allow."""
+        """This ÷ other, as a ratio ("×") whose interval is the widest that both intervals allow.
+
+        Its coverage is at least 1 minus both chances of a miss (Bonferroni); n is the smaller count.
+        """
+        if self.low < 0:
+            raise UsageError(
+                f"A ratio needs a figure above the line that is not negative; got {self.low} at its low end."
+            )
         if not other.low > 0:
             raise UsageError(f"A ratio needs a positive figure below the line; got {other.low} to {other.high}.")
         least = self if self.n <= other.n else other
         ends = (self.value / other.value, self.low / other.high, self.high / other.low)
-        return replace(least._with(*ends, "×", name), machine=self.machine)
+        coverage = max(0.0, round(self.coverage + other.coverage - 1, 4))
+        return replace(least._with(*ends, "×", name), machine=self.machine, coverage=coverage)
 
     def _with(self, value: float, low: float, high: float, unit: str, name: str | None) -> Measured:
         return replace(self, value=value, low=low, high=high, unit=unit, name=self.name if name is None else name)
@@ -119,7 +132,7 @@ class Simulated(_Figure):
     high: float | None = None
 
     def __post_init__(self) -> None:
-        if not (self.error >= 0 and self.calibrated_on):
+        if not (0 <= self.error < math.inf and self.calibrated_on.strip()):
             came = f"error {self.error}, calibrated on {self.calibrated_on!r}"
             raise UsageError(f"A simulated figure needs its held-out error and what it was calibrated on; got {came}.")
         _refuse_nonsense(self.name, self.value, self.low, self.high)
@@ -154,4 +167,9 @@ def figure_from_dict(data: Mapping[str, Any]) -> Figure:
     kind = str(data.get("kind"))
     if kind not in _KINDS:
         raise UsageError(f"A figure's kind must be one of {', '.join(_KINDS)}; got {kind!r}.")
-    return _KINDS[kind](**{key: value for key, value in data.items() if key != "kind"})
+    values = {key: value for key, value in data.items() if key != "kind"}
+    try:
+        return _KINDS[kind](**values)
+    except TypeError as error:  # a field too many or too few
+        wanted = ", ".join(field.name for field in fields(_KINDS[kind]))
+        raise UsageError(f"A {kind} figure has the fields {wanted}; got {', '.join(values) or 'none'}.") from error

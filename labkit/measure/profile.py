@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import UsageError
+from labkit.hardware import machine as this_machine
 from labkit.measure.timeline import Span, Timeline
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ __all__ = ["Profile", "ProfileRow", "profile"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileRow:
-    """One operator over all profiled steps. self_s: without what it called; flops: 0 where torch knows no formula."""
+    """One operator over all profiled steps. self_s: without what it called; flops: 0 where torch knows no formula.
+
+    On "cuda" the seconds are those of the kernels that the operator launched, not of launching them.
+    """
 
     name: str
     calls: int
@@ -39,7 +43,8 @@ class Profile:
 
     @property
     def self_s(self) -> float:
-        """Time inside operators; the rest of wall_s is Python, the profiler and waiting."""
+        """Time inside operators: the rest of wall_s is Python, the profiler and waiting, unless several threads or
+        streams worked at once."""
         return sum(row.self_s for row in self.rows)
 
     def table(self) -> pandas.DataFrame:
@@ -51,7 +56,7 @@ class Profile:
         return frame.assign(share=frame["self_s"] / self.self_s if self.self_s else 0.0)
 
     def timeline(self) -> Timeline:
-        """Top-level operators as spans, a lane a thread or device stream."""
+        """Top-level operators (and `record_function` blocks) as spans, a lane a thread or device stream."""
         return Timeline(spans=self.spans, title="operators")
 
 
@@ -59,24 +64,39 @@ def profile(fn: Callable[[], object], *, steps: int = 3, warmup: int = 1, device
     """Run ``fn`` warmup + steps times and say where the time of the latter went. device: "cpu" or "cuda"."""
     if steps < 1 or warmup < 0:
         raise UsageError(f"steps must be at least 1 and warmup at least 0; got {steps} and {warmup}.")
+    if device not in ("cpu", "cuda"):
+        raise UsageError(
+            f'device must be "cpu" or "cuda"; got {device!r}. labkit.hardware.machine().device says which.'
+        )
+    on_gpu = device == "cuda"
+    if on_gpu and this_machine().device != "cuda":
+        raise UsageError('device "cuda" needs a GPU, and this machine has none. Use device="cpu".')
     import torch
     from torch.profiler import ProfilerActivity
 
-    on_gpu = device.startswith("cuda")
-    if on_gpu and not torch.cuda.is_available():
-        raise UsageError('device "cuda" needs a GPU, and torch sees none. Use device="cpu".')
+    wait: Callable[[], object] = torch.cuda.synchronize if on_gpu else lambda: None
     for _ in range(warmup):
         fn()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with torch.profiler.profile(activities=activities, with_flops=True) as trace:
+        wait()  # what the warm-up queued must not be charged to the steps
         started = time.perf_counter()
         for _ in range(steps):
             fn()
-        if on_gpu:
-            torch.cuda.synchronize()
+        wait()
         wall_s = time.perf_counter() - started
-    rows = sorted((_row(event, on_gpu) for event in trace.key_averages()), key=lambda row: -row.self_s)
-    return Profile(rows=tuple(rows), wall_s=wall_s, steps=steps, device=device, spans=_spans(trace.events()))
+    events = trace.events()
+    return Profile(rows=_rows(events, on_gpu), wall_s=wall_s, steps=steps, device=device, spans=_spans(events))
+
+
+def _rows(events: Any, on_gpu: bool) -> tuple[ProfileRow, ...]:
+    """torch lists a kernel's time twice, under its operator and as a row of its own: here the operators alone."""
+    averages = (event for event in events.key_averages() if _on_host(event))
+    return tuple(sorted((_row(event, on_gpu) for event in averages), key=lambda row: -row.self_s))
+
+
+def _on_host(event: Any) -> bool:
+    return bool(event.device_type.name == "CPU")
 
 
 def _row(event: Any, on_gpu: bool) -> ProfileRow:
@@ -91,7 +111,7 @@ def _row(event: Any, on_gpu: bool) -> ProfileRow:
 def _spans(events: Any) -> tuple[Span, ...]:
     return tuple(
         Span(
-            lane=f"thread {event.thread}",
+            lane=_lane(event),
             name=str(event.name),
             start_s=event.time_range.start / 1e6,
             end_s=event.time_range.end / 1e6,
@@ -99,4 +119,12 @@ def _spans(events: Any) -> tuple[Span, ...]:
         )
         for event in events
         if event.cpu_parent is None and event.time_range.end >= event.time_range.start
+        # A block's name is put on the device too, from its first kernel to its last; that is no work of the device.
+        if _on_host(event) or not event.is_user_annotation
     )
+
+
+def _lane(event: Any) -> str:
+    if _on_host(event):
+        return f"thread {event.thread}"
+    return f"GPU {event.device_index} stream {event.device_resource_id}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import UsageError
+from labkit.measure.chrome import chrome_trace
 
 __all__ = ["Recorder", "Span", "Timeline"]
 
@@ -27,7 +29,9 @@ class Span:
     args: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.start_s <= self.end_s:
+        if not (math.isfinite(self.start_s) and math.isfinite(self.end_s)):
+            raise UsageError(f"A span needs finite times; {self.name!r} goes {self.start_s} to {self.end_s} s.")
+        if self.start_s > self.end_s:
             raise UsageError(
                 f"A span must not end before it starts; {self.name!r} goes {self.start_s} to {self.end_s} s."
             )
@@ -90,34 +94,12 @@ class Timeline:
 
     def to_chrome_trace(self) -> dict[str, Any]:
         """The Trace Event Format (complete events, microseconds), which Perfetto and chrome://tracing open."""
-        numbers = {lane: number for number, lane in enumerate(self.lanes)}
-        events: list[dict[str, Any]] = [
-            {"ph": "M", "name": "process_name", "pid": 0, "tid": 0, "args": {"name": self.title or "labkit"}}
-        ]
-        for lane, number in numbers.items():
-            events.append({"ph": "M", "name": "thread_name", "pid": 0, "tid": number, "args": {"name": lane}})
-            events.append(
-                {"ph": "M", "name": "thread_sort_index", "pid": 0, "tid": number, "args": {"sort_index": number}}
-            )
-        events += [
-            {
-                "ph": "X",
-                "name": span.name,
-                "cat": span.category or "span",
-                "pid": 0,
-                "tid": numbers[span.lane],
-                "ts": (span.start_s - self.start_s) * 1e6,
-                "dur": span.duration_s * 1e6,
-                "args": dict(span.args),
-            }
-            for span in self.spans
-        ]
-        return {"traceEvents": events, "displayTimeUnit": "ms"}
+        return chrome_trace(self)
 
     def save(self, path: str | Path) -> Path:
         """Write the Chrome trace; open it at ui.perfetto.dev."""
         target = Path(path)
-        target.write_text(json.dumps(self.to_chrome_trace()))
+        target.write_text(json.dumps(self.to_chrome_trace(), allow_nan=False), encoding="utf-8")
         return target
 
     @classmethod

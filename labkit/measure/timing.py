@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from labkit.errors import UsageError
 from labkit.hardware import machine as this_machine
@@ -67,8 +68,9 @@ def alternate(
 ) -> dict[str, tuple[float, ...]]:
     """Seconds of each step, taken in turns, so that a machine that drifts treats all alike. Every other round goes
     backwards (A B, B A, …), so that none always follows the same neighbour."""
-    if rounds < 1 or not steps:
-        raise UsageError(f"At least one step and one round are needed; got {len(steps)} and {rounds}.")
+    if rounds < 1 or not steps or warmup < 0:
+        came = f"{len(steps)}, {rounds} and warmup = {warmup}"
+        raise UsageError(f"At least one step, one round and no negative warm-up are needed; got {came}.")
     synchronize = synchronize or _wait_for_device()
     for step in steps.values():
         for _ in range(warmup):
@@ -101,7 +103,7 @@ def compare(
     times = alternate(
         {"a": a, "b": b}, rounds=rounds, warmup=warmup, synchronize=synchronize, clock=clock, on_progress=on_progress
     )
-    ratios = np.asarray(times["a"]) / np.asarray(times["b"])
+    ratios = np.asarray(times["a"]) / _seen_by_clock(times["b"])
     where = this_machine().id if machine is None else machine
     return Measured.from_samples(name, ratios, "×", machine=where, warmup=warmup)
 
@@ -114,7 +116,18 @@ def difference(
         raise UsageError(f"Times are paired by round; got {len(a)} and {len(b)} of them.")
     first, second = np.asarray(a), np.asarray(b)
     where = this_machine().id if machine is None else machine
-    return Measured.from_samples(name, 200 * np.abs(first - second) / (first + second), "%", machine=where)
+    percent = 200 * np.abs(first - second) / _seen_by_clock(first + second)
+    return Measured.from_samples(name, percent, "%", machine=where)
+
+
+def _seen_by_clock(times_s: ArrayLike) -> NDArray[np.float64]:
+    """Times to divide by: none may be zero."""
+    times = np.asarray(times_s, dtype=np.float64)
+    if not (times > 0).all():
+        raise UsageError(
+            f"The clock saw no time pass in a step ({times.min()} s). Let each step do its work many times."
+        )
+    return times
 
 
 def noise_floor(

@@ -88,7 +88,20 @@ def test_difference_is_over_the_mean_and_paired() -> None:
         difference([1.0], [1.0, 2.0])
 
 
-@pytest.mark.parametrize("call", [lambda: repeat(lambda: None, repeats=0), lambda: alternate({}, rounds=1)])
+@pytest.mark.parametrize("measurement", [lambda f, **k: compare(f, f, **k), noise_floor])
+def test_a_step_too_short_for_the_clock_is_no_ratio(measurement) -> None:
+    with pytest.raises(UsageError, match="clock saw no time pass"):
+        measurement(lambda: None, rounds=3, clock=lambda: 5.0, synchronize=lambda: None, machine="m")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: repeat(lambda: None, repeats=0),
+        lambda: alternate({}, rounds=1),
+        lambda: alternate({"a": lambda: None}, rounds=1, warmup=-1),
+    ],
+)
 def test_bad_input(call) -> None:
     with pytest.raises(UsageError, match=r"(?i)at least"):
         call()
