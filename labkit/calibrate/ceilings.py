@@ -68,7 +68,7 @@ class Ceilings:
 def calibrate(profile: str = "quick", *, run: Run | None = None, on_progress: OnProgress | None = None) -> Ceilings:
     """Measure every ceiling, keep them with the machine, and log them with ``run`` if there is one.
 
-    profile: "quick" (about ten seconds) or "full" (about two minutes). A part that cannot be measured here is missing
+    profile: "quick" (about ten seconds) or "full" (about half a minute). A part that cannot be measured here is missing
     with its reason; arithmetic and memory always can.
     """
     if profile not in _SETTINGS:

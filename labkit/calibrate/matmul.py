@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from labkit.calibrate.roofline import matmul_bytes, matmul_flops
+from labkit.calibrate.threads import allowed_threads
 from labkit.errors import UsageError
 from labkit.hardware import last_level_cache_bytes, machine
 from labkit.measure import Measured, OnProgress, repeat
@@ -46,6 +47,7 @@ class MatmulPoint:
         return self.time.rate(self.flops, "FLOP/s", name=f"{self.dtype} matmul")
 
 
+@allowed_threads()
 def measure_matmul(
     dtype: str,
     shapes: Sequence[tuple[int, int, int]],

@@ -87,7 +87,7 @@ def test_the_published_a100_gemms_lie_on_a_roofline_fitted_to_others(reference: 
     assert len(held_out) > 2 * len(fit) > 100
     roofline = fit_roofline(*(np.array([p[i] for p in fit]) for i in (2, 3, 4)))
     error = score_roofline(roofline, *(np.array([p[i] for p in held_out]) for i in (2, 3, 4)))
-    assert error <= 0.08
+    assert error <= 0.05  # 0.044: fixed data and a fixed fit, so the room is for another SciPy alone
     # The ceilings found lie under the published ones, and not far under.
     peak, bandwidth = published("a100-80gb-bf16"), published("a100-80gb-bandwidth")
     assert 0.5 * peak.value <= roofline.peak_flops_per_s <= peak.value

@@ -151,3 +151,50 @@ def test_the_id_depends_on_speed_and_not_on_the_name(tmp_path: Path, monkeypatch
     assert examine(root).hostname == "another-name"
     lay(root, {"proc/cpuinfo": "model name : Y"})
     assert examine(root).id != first.id
+
+
+def test_both_versions_at_once(tmp_path: Path) -> None:
+    """A hybrid machine: controllers in trees of version 1, one of them in version 2's. The smallest wins over both."""
+    mounts = V1_MOUNTS.format(root="/") + "\n50 23 0:50 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw"
+    files = {
+        "proc/self/cgroup": "3:cpu,cpuacct:/a\n2:cpuset:/\n1:memory:/a/b\n0::/user.slice",
+        "proc/self/mountinfo": mounts,
+        "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us": "500000",
+        "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us": "100000",
+        "sys/fs/cgroup/unified/user.slice/cpu.max": "300000 100000",
+        "sys/fs/cgroup/memory/a/memory.limit_in_bytes": str(GIB),
+        "sys/fs/cgroup/memory/a/b/memory.limit_in_bytes": str(4 * GIB),
+    }
+    root = lay(tmp_path, files)
+    assert cores(root) == (3, "cgroup v2 cpu.max")
+    assert processor.usable_memory(root, physical=64 * GIB).amount == GIB
+
+
+@pytest.mark.parametrize(
+    ("place", "amount"),
+    [("/docker/abc", 2 * GIB), ("/docker/abc/inner", GIB), ("/elsewhere", 2 * GIB), ("/../../docker/abc", 2 * GIB)],
+)
+def test_a_group_named_from_outside_is_found_or_its_top_is_read(tmp_path: Path, place: str, amount: int) -> None:
+    files = {"memory/memory.limit_in_bytes": str(2 * GIB), "memory/inner/memory.limit_in_bytes": str(GIB)}
+    root = v1(tmp_path, place, files, mounted="/docker/abc")
+    assert processor.usable_memory(root, physical=64 * GIB).amount == amount
+
+
+def test_a_neighbours_limit_is_not_ours(tmp_path: Path) -> None:
+    root = v2(tmp_path, "/pod/mine", {"pod/other/cpu.max": "100000 100000", "pod/mine/cpu.max": "max 100000"})
+    assert cores(root)[0] == 16
+
+
+def test_half_a_core_is_one_thread(tmp_path: Path) -> None:
+    assert cores(v2(tmp_path, "/job", {"job/cpu.max": "50000 100000"}))[0] == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_a_narrower_affinity_of_this_process_is_seen() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert machine(refresh=True).num_cores == 1
+    finally:
+        os.sched_setaffinity(0, before)
+        machine(refresh=True)
