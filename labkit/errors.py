@@ -5,13 +5,18 @@ Every message says what came, what was wanted and what to do. Whatever is our ow
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "ConflictError",
     "DeadlineError",
+    "EndpointError",
     "LabError",
     "LaunchError",
+    "LoadError",
     "LockedRecordsError",
     "MissingPackageError",
+    "ModelError",
     "NetworkHomeError",
     "NewerSchemaError",
     "NoSpaceError",
@@ -19,6 +24,7 @@ __all__ = [
     "NotebookError",
     "RankError",
     "RecordsError",
+    "ServerError",
     "TornRecordsError",
     "UsageError",
 ]
@@ -39,6 +45,10 @@ class MissingPackageError(LabError):
         super().__init__(f"{needed_for} needs the package {package}, which is not installed here. Run `{cure}`.")
         self.package = package
         self.cure = cure
+
+
+class ModelError(LabError):
+    """A model folder, its weights or its tokenizer cannot be used as they are."""
 
 
 class NotMeasurableError(LabError):
@@ -65,6 +75,29 @@ class RankError(LaunchError):
         self.rank = rank
         self.remote_traceback = remote_traceback
         self.log = log
+
+
+class EndpointError(LabError):
+    """A server that cannot be reached, or that does not answer as OpenAI's API does.
+
+    result: what a load had been served by then (labkit.serving.LoadResult), None where there was no load.
+    """
+
+    def __init__(self, message: str, *, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class LoadError(EndpointError):
+    """The server went away in the middle of a load; ``result`` holds what it had served."""
+
+
+class ServerError(LabError):
+    """An inference server that this process owns did not come up, or has gone; ``log_tail`` is what it said last."""
+
+    def __init__(self, message: str, *, log_tail: str = "") -> None:
+        super().__init__(message)
+        self.log_tail = log_tail
 
 
 class RecordsError(LabError):

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure() -> None:
+    """The model is converted once for all tests and kept for the next run; its checksums are looked at each time."""
+    models = Path(tempfile.gettempdir()) / "labkit-test-models"
+    models.mkdir(exist_ok=True)
+    os.environ["LABKIT_MODELS"] = str(models)
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +24,14 @@ def lab_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.setenv("LABKIT_HOME", str(home))
     monkeypatch.setenv("MPLBACKEND", "agg")
     return home
+
+
+@pytest.fixture
+def smollm2(lab_home: Path) -> Path:
+    """The real model's folder."""
+    from labkit import models
+
+    return models.smollm2()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,113 @@
+"""Attention over keys and values that lie in blocks: decode reads them through block tables, prefill its own prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labkit.models import TransformerConfig
+from labkit.serving.engine.sequence import Sequence
+
+__all__ = ["PagedCache", "PagedStep"]
+
+
+class PagedCache:
+    """Every layer's keys and values: (num_layers, 2, num_blocks, block_size, num_kv_heads, head_dim)."""
+
+    def __init__(
+        self, config: TransformerConfig, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        kv_shape = (config.num_key_value_heads, config.head_dim)
+        self.block_size = block_size
+        shape = (config.num_hidden_layers, 2, num_blocks, block_size, *kv_shape)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        # The same memory seen by place and by block, made once: every view in every layer costs a microsecond.
+        self.by_place = [[kept.flatten(0, 1) for kept in layer] for layer in self.values]
+        self.by_block = [[kept.flatten(1) for kept in layer] for layer in self.values]
+
+    @property
+    def num_bytes(self) -> int:
+        return self.values.nbytes
+
+
+@dataclass(slots=True, kw_only=True)
+class PagedStep:
+    """One step's batch as tensors: decoding sequences first (one token each), then whole prompts. N tokens in all."""
+
+    cache: PagedCache
+    tokens: Tensor  # (N,)
+    positions: Tensor  # (N,)
+    places: Tensor  # (N,) where each token's key and value go: block · block_size + offset
+    num_decodes: int
+    tables: Tensor  # (D · max_blocks,) blocks of each decoding sequence, padded with block 0
+    mask: (
+        Tensor  # (D, 1, 1, max_blocks · block_size) 0 for the sequence's own places, -inf for what pads its last block
+    )
+    read: list[Tensor]  # what the tables' blocks hold, keys and values: memory that every layer uses again
+    prefills: list[tuple[int, int]]  # each prompt's range of tokens
+
+    @classmethod
+    def of(cls, cache: PagedCache, batch: Seq[Sequence], num_decodes: int, device: torch.device) -> PagedStep:
+        size = cache.block_size
+        tokens: list[int] = []
+        positions: list[int] = []
+        places: list[int] = []
+        prefills: list[tuple[int, int]] = []
+        for index, sequence in enumerate(batch):
+            start = len(tokens)
+            fresh = range(sequence.num_cached, len(sequence.tokens))
+            tokens += sequence.tokens[sequence.num_cached :]
+            positions += fresh
+            places += [sequence.blocks[p // size] * size + p % size for p in fresh]
+            if index >= num_decodes:
+                prefills.append((start, len(tokens)))
+        decoding = batch[:num_decodes]
+        widest = max((len(s.blocks) for s in decoding), default=0)
+        tables = [s.blocks + [0] * (widest - len(s.blocks)) for s in decoding]
+        lengths = torch.tensor([len(s.tokens) for s in decoding], device=device)
+        hidden = torch.arange(widest * size, device=device) >= lengths[:, None]  # (D, max_blocks · block_size)
+        mask = torch.zeros(hidden.shape, dtype=cache.values.dtype, device=device).masked_fill_(hidden, -torch.inf)
+        return cls(
+            cache=cache,
+            tokens=torch.tensor(tokens, device=device),
+            positions=torch.tensor(positions, device=device),
+            places=torch.tensor(places, device=device),
+            num_decodes=num_decodes,
+            tables=torch.tensor(tables, dtype=torch.long, device=device).flatten(),
+            mask=mask[:, None, None, :],
+            read=[
+                cache.by_block[0][0].new_empty(num_decodes * widest, cache.by_block[0][0].shape[1]) for _ in range(2)
+            ],
+            prefills=prefills,
+        )
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Keep k and v, then let each query see its own sequence: (N, heads, head_dim) -> the same."""
+        keys, values = self.cache.by_place[layer]
+        keys.index_copy_(0, self.places, k)
+        values.index_copy_(0, self.places, v)
+        num_decodes = self.num_decodes
+        gathered = [self._decode(layer, q[:num_decodes])] if num_decodes else []
+        gathered += [_prefill(q[a:b], k[a:b], v[a:b]) for a, b in self.prefills]
+        return gathered[0] if len(gathered) == 1 else torch.cat(gathered)
+
+    def _decode(self, layer: int, q: Tensor) -> Tensor:
+        num_decodes, heads, head_dim = q.shape
+        kv_heads = self.cache.values.shape[-2]
+        for kept, read in zip(self.cache.by_block[layer], self.read, strict=True):
+            torch.index_select(kept, 0, self.tables, out=read)  # (D · max_blocks, numbers of a block)
+        k, v = (read.view(num_decodes, -1, kv_heads, head_dim).transpose(1, 2) for read in self.read)
+        # The query heads that share a key head are handed over as its rows: no key is copied for them.
+        q = q.view(num_decodes, kv_heads, heads // kv_heads, head_dim)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask).view(-1, heads, head_dim)
+
+
+def _prefill(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One prompt, causal: (T, heads, head_dim) -> the same."""
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))  # (1, heads, T, head_dim)
+    out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+    return out[0].transpose(0, 1)

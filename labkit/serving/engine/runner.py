@@ -1,0 +1,52 @@
+"""The model runner: one step's sequences in, one new token for each out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from typing import Protocol
+
+import torch
+
+from labkit.models import Transformer
+from labkit.serving.engine.attention import PagedCache, PagedStep
+from labkit.serving.engine.packed import can_pack, pack_weights
+from labkit.serving.engine.sampler import sample
+from labkit.serving.engine.sequence import Sequence
+
+__all__ = ["ModelRunner", "Runner"]
+
+
+class Runner(Protocol):
+    """What the engine needs of a model: the real one, or a modelled step time in a simulation."""
+
+    num_blocks: int
+    block_size: int
+
+    def step(self, batch: Seq[Sequence], num_decodes: int) -> list[int]:
+        """The next token of each sequence; the first num_decodes have one new token each, the others are prompts."""
+        ...
+
+
+class ModelRunner:
+    """The lab's transformer over a paged cache. It takes the transformer over: its weights are packed on a CPU."""
+
+    def __init__(
+        self, transformer: Transformer, *, num_blocks: int, block_size: int = 16, seed: int = 0, packed: bool = True
+    ) -> None:
+        weight = transformer.embed_tokens.weight
+        self.num_blocks, self.block_size = num_blocks, block_size
+        self.transformer, self.device = transformer.eval(), weight.device
+        if packed and can_pack(transformer):
+            pack_weights(transformer)
+        self.cache = PagedCache(transformer.config, num_blocks, block_size, weight.dtype, weight.device)
+        self.generator = torch.Generator(weight.device).manual_seed(seed)
+
+    @torch.inference_mode()
+    def step(self, batch: Seq[Sequence], num_decodes: int) -> list[int]:
+        step = PagedStep.of(self.cache, batch, num_decodes, self.device)
+        hidden = self.transformer.hidden(step.tokens, step.positions, step.attend)  # (N, hidden_size)
+        if step.prefills:  # only the last token of each sequence says what comes next
+            last = [*range(num_decodes), *(end - 1 for _, end in step.prefills)]
+            hidden = hidden[last]
+        logits = self.transformer.lm_head(hidden)  # (B, vocab_size)
+        return sample(logits, [s.request.temperature for s in batch], self.generator)

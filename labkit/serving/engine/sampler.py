@@ -1,0 +1,21 @@
+"""The next token from the logits: the most likely one, or one drawn at a temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["sample"]
+
+
+def sample(logits: Tensor, temperatures: Sequence[float], generator: torch.Generator | None = None) -> list[int]:
+    """(B, vocab_size) logits and B temperatures -> B token ids; temperature 0 is greedy (the first of equals)."""
+    greedy = logits.max(dim=-1).indices  # argmax, five times as fast on a CPU in bfloat16
+    if not any(temperatures):
+        return [int(token) for token in greedy.tolist()]
+    heat = torch.tensor(temperatures, device=logits.device, dtype=torch.float32)[:, None]
+    chances = torch.softmax(logits.float() / heat.clamp_min(1e-6), dim=-1)
+    drawn = torch.multinomial(chances, 1, generator=generator)[:, 0]
+    return [int(token) for token in torch.where(heat[:, 0] > 0, drawn, greedy).tolist()]

@@ -1,0 +1,110 @@
+"""The engine's tokens: equal to transformers', alike under every policy, with and without packing and preemption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from labkit import models
+from labkit.serving.engine import ModelRunner, run_engine, sample
+from labkit.serving.requests import Request
+
+QUESTIONS = (
+    "What is the capital of France?", "Write a haiku about rain.", "Why is the sky blue?", "List three prime numbers.",
+    "Explain gravity to a child.", "Translate 'good morning' into Spanish.", "What does a compiler do?",
+    "Name a large river in Africa.", "How do bees make honey?", "What is 17 plus 25?", "Who wrote Hamlet?",
+    "Give me a recipe for pancakes.", "What is photosynthesis?", "Summarise the plot of Cinderella.",
+    "Which planet is the largest?", "How does a bicycle stay upright?", "Define inflation in one sentence.",
+    "What is the boiling point of water?", "Write a short poem on autumn.", "Why do cats purr?",
+)  # fmt: skip
+
+
+def chat_requests(folder: Path, max_tokens: Sequence[int]) -> list[Request]:
+    tokenizer = models.load_tokenizer(folder)
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        for question in QUESTIONS
+    ]
+    return [Request(prompt=tuple(p), max_tokens=n) for p, n in zip(prompts, max_tokens, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def runner() -> ModelRunner:
+    return ModelRunner(models.load_transformer(models.smollm2(), dtype=torch.float32), num_blocks=256)
+
+
+LENGTHS = [24 - (7 * i) % 17 for i in range(20)]
+
+
+def test_greedy_tokens_equal_transformers_on_20_prompts(runner: ModelRunner, smollm2: Path) -> None:
+    """Given our answer, transformers' most likely next token is ours at every place: so its greedy answer is ours."""
+    from transformers import AutoModelForCausalLM
+
+    requests = chat_requests(smollm2, LENGTHS)
+    run = run_engine(runner, requests, max_num_seqs=8)
+    theirs = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
+    for request, answer in zip(requests, run.answers, strict=True):
+        whole = torch.tensor([request.prompt + answer.tokens])
+        with torch.no_grad():
+            logits = theirs(whole).logits[0]
+        wanted = logits[len(request.prompt) - 1 : -1].argmax(-1).tolist()
+        assert list(answer.tokens) == wanted
+
+
+def test_all_policies_give_the_same_tokens(runner: ModelRunner, smollm2: Path) -> None:
+    requests = chat_requests(smollm2, LENGTHS)
+    runs = [run_engine(runner, requests, policy=policy, max_num_seqs=8) for policy in ("naive", "static", "continuous")]
+    tokens = [[answer.tokens for answer in run.answers] for run in runs]
+    assert tokens[0] == tokens[1] == tokens[2]
+    assert runs[2].num_steps < runs[1].num_steps < runs[0].num_steps
+
+
+def test_preempted_sequences_end_with_the_same_tokens(smollm2: Path) -> None:
+    requests = chat_requests(smollm2, LENGTHS)[:6]
+    transformer = models.load_transformer(smollm2, dtype=torch.float32)
+    plenty = run_engine(ModelRunner(transformer, num_blocks=64), requests)
+    tight = run_engine(ModelRunner(transformer, num_blocks=16), requests)
+    assert sum(answer.num_preemptions for answer in tight.answers) > 0
+    assert [a.tokens for a in tight.answers] == [a.tokens for a in plenty.answers]
+
+
+def test_packed_weights_say_nearly_the_same(smollm2: Path) -> None:
+    """Packing changes the order of sums only: the logits stay within bfloat16's rounding, on every token."""
+    request = chat_requests(smollm2, LENGTHS)[0]
+    tokens = torch.tensor([request.prompt])
+    plain, packed = (models.load_transformer(smollm2) for _ in range(2))
+    ModelRunner(packed, num_blocks=4)
+    ModelRunner(packed, num_blocks=4)  # a second runner over the same model finds it packed and leaves it
+    with torch.inference_mode():
+        a, b = plain(tokens).float(), packed(tokens).float()
+    assert (a - b).abs().max() <= 0.05 * a.abs().max()
+
+
+def test_an_answer_ends_at_the_end_of_sequence_token_unless_told_otherwise(runner: ModelRunner, smollm2: Path) -> None:
+    tokenizer = models.load_tokenizer(smollm2)
+    [capital] = chat_requests(smollm2, [30] * 20)[:1]
+    long = run_engine(runner, [capital], eos_token_id=tokenizer.eos_token_id)
+    short = run_engine(
+        runner,
+        [Request(prompt=capital.prompt, max_tokens=30, ignore_eos=False)],
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    assert len(long.answers[0].tokens) == 30
+    assert tokenizer.decode(short.answers[0].tokens, skip_special_tokens=True) == "The capital of France is Paris."
+    assert long.answers[0].tokens[: len(short.answers[0].tokens)] == short.answers[0].tokens
+
+
+def test_sampling_is_greedy_at_zero_and_follows_the_logits_above() -> None:
+    logits = torch.log(torch.tensor([[0.7, 0.2, 0.1]])).repeat(4000, 1)
+    drawn = torch.tensor(sample(logits, [1.0] * 4000, torch.Generator().manual_seed(0)))
+    shares = torch.bincount(drawn, minlength=3) / 4000
+    assert torch.allclose(shares, torch.tensor([0.7, 0.2, 0.1]), atol=0.03)
+    assert sample(logits[:2], [0.0, 0.0]) == [0, 0]
+    assert set(sample(logits, [0.0] * 4000)) == {0}
+    hot = torch.tensor(sample(logits, [100.0] * 4000, torch.Generator().manual_seed(0)))
+    assert torch.bincount(hot).min() > 1100
