@@ -5,6 +5,7 @@ from labkit.plots.figures import figure_html, figure_text, show_figures
 from labkit.plots.picture import Picture, picture_html, picture_png, show
 from labkit.plots.roofline import RooflinePoint, plot_roofline
 from labkit.plots.samples import plot_samples
+from labkit.plots.serving import plot_slots, plot_throughput
 from labkit.plots.style import axis_scale, new_plot
 from labkit.plots.tables import table
 from labkit.plots.timeline import plot_timeline
@@ -21,6 +22,8 @@ __all__ = [
     "plot_ceilings",
     "plot_roofline",
     "plot_samples",
+    "plot_slots",
+    "plot_throughput",
     "plot_timeline",
     "show",
     "show_figures",
