@@ -16,6 +16,7 @@ def pytest_configure() -> None:
     models = Path(tempfile.gettempdir()) / "labkit-test-models"
     models.mkdir(exist_ok=True)
     os.environ["LABKIT_MODELS"] = str(models)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is loaded: see labkit.launch.thread_waiting
 
 
 @pytest.fixture(autouse=True)

@@ -61,6 +61,7 @@ def lab(options: Namespace) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     # The token goes by the environment: a command line can be read by every user of the machine.
     environment = {
+        **launch.thread_waiting(),
         "JUPYTER_TOKEN": token,
         "JUPYTER_CONFIG_PATH": _first(CONFIG, "JUPYTER_CONFIG_PATH"),
         "PATH": _first(Path(sys.prefix) / "bin", "PATH"),  # `labkit` in JupyterLab's terminals

@@ -5,6 +5,7 @@ from labkit.launch.ports import free_port, port_is_free
 from labkit.launch.process import OwnedProcess
 from labkit.launch.registry import ProcessInfo, processes, stop
 from labkit.launch.run import Launched, run
+from labkit.launch.waiting import thread_waiting
 
 __all__ = [
     "Guarded",
@@ -16,4 +17,5 @@ __all__ = [
     "processes",
     "run",
     "stop",
+    "thread_waiting",
 ]

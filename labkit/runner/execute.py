@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import UsageError
-from labkit.launch import OwnedProcess
+from labkit.launch import OwnedProcess, thread_waiting
 from labkit.measure import OnProgress
 from labkit.runner.contract import (
     DEADLINES_S,
@@ -96,6 +96,7 @@ def _one(
         spec = {"path": str(path.resolve()), "out": str(out.resolve()), "error": str(told)}
         (scratch / "spec.json").write_text(json.dumps({**spec, "parameters": dict(parameters)}))
         environment = {
+            **thread_waiting(),
             "LABKIT_HEADLESS": "1",
             "LABKIT_RUN_GROUP": group,
             "LABKIT_WIDGET_FAILURES": str(widgets),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from labkit.measure import Measured
 
-from . import launching, panels, setup
+from . import launching, panels, serving, setup
 
 __all__ = ["BENCHES", "main"]
 
@@ -19,10 +19,17 @@ __all__ = ["BENCHES", "main"]
 Bench = tuple[str, Callable[[], Measured], float]
 BENCHES: tuple[Bench, ...] = (
     ("setup: fresh clone to JupyterLab answering", setup.fresh_clone_to_lab, 90.0),
-    ("setup: size of the environment", setup.environment_bytes, 3.0e9),
+    ("setup: size of the environment", setup.environment_bytes, 3.6e9),
     ("setup: what a second `make setup` adds", setup.second_setup, 3.0),
     ("launch: a no-op on 2 ranks", launching.no_op, 3.0),
     ("widgets: a panel redraws after a slider moved", panels.redraw, 0.100),
+    ("serving: vLLM ÷ our engine, tokens/s at 1", serving.vllm_over_engine_1, 1.0),
+    ("serving: vLLM ÷ our engine, tokens/s at 32", serving.vllm_over_engine_32, 1.0),
+    ("serving: naive ÷ continuous at 32", serving.naive_over_continuous, 0.2),
+    ("serving: what recording the events adds", serving.recording, 0.02),
+    ("serving: the client's lag at 50 requests/s, P99", serving.client_lag, 0.005),
+    ("serving: TTFT, client against vLLM's histogram", serving.ttft_against_vllm, 0.03),
+    ("serving: inter-token, client against vLLM's histogram", serving.inter_token_against_vllm, 0.03),
 )
 
 

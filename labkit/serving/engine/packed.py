@@ -35,10 +35,10 @@ def can_pack(transformer: Transformer) -> bool:
     if isinstance(cast(object, transformer.lm_head), _Packed):  # by another runner, before
         return False
     weight = transformer.embed_tokens.weight
-    on_cpu = (
-        weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and bool(torch.backends.mkldnn.is_available())
-    )  # type: ignore[no-untyped-call]
-    return on_cpu and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16:
+        return False
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(has_onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def pack_weights(transformer: Transformer) -> None:

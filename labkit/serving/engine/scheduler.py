@@ -34,7 +34,7 @@ class Scheduler:
             )
         if prompt + answer > self.max_num_batched_tokens:
             raise UsageError(
-                f"Request {sequence.index} has {prompt} prompt tokens and up to {answer} new ones, too many for a step: "
+                f"Request {sequence.index} has {prompt} prompt tokens and up to {answer} new: too many for a step; "
                 f"max_num_batched_tokens is {self.max_num_batched_tokens}. Raise it, or shorten the request."
             )
 

@@ -1,0 +1,162 @@
+"""The lab's engine against vLLM, continuous against naive, and the client's own lag, on the real model.
+
+Everything that is compared runs in turns within one run. vLLM has the best settings of vllm_sweep.csv.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from labkit import models, serving
+from labkit.measure import Measured, alternate
+from labkit.serving import engine
+
+__all__ = [
+    "client_lag",
+    "inter_token_against_vllm",
+    "naive_over_continuous",
+    "recording",
+    "ttft_against_vllm",
+    "vllm_over_engine_1",
+    "vllm_over_engine_32",
+]
+
+ROUNDS = 5
+NEW_TOKENS = 64
+
+
+@functools.cache
+def runner() -> engine.ModelRunner:
+    return engine.ModelRunner(models.load_transformer(models.smollm2()), num_blocks=1024)
+
+
+def requests(num_requests: int, new_tokens: int = NEW_TOKENS) -> tuple[serving.Request, ...]:
+    """The same for both engines. No two prompts are alike, so no prefix is served from a cache."""
+    shared = serving.chat_requests(models.smollm2(), (new_tokens,) * num_requests)
+    return tuple(
+        serving.Request(prompt=(1000 + i, *request.prompt), max_tokens=new_tokens) for i, request in enumerate(shared)
+    )
+
+
+@contextlib.contextmanager
+def vllm() -> Iterator[serving.VLLMServer]:
+    with serving.VLLMServer(models.smollm2(), max_num_seqs=32, enforce_eager=False) as server:
+        serving.run_load(server.endpoint, requests(32), concurrency=32)  # warms up
+        yield server
+
+
+def linear_layers_s(batch: int) -> float:
+    """Seconds of one step's linear layers alone: what no engine on these weights can undercut."""
+    transformer = runner().transformer
+    config = transformer.config
+    x = torch.randn(batch, config.hidden_size, dtype=torch.bfloat16)
+    wide = torch.randn(batch, config.intermediate_size, dtype=torch.bfloat16)
+
+    def step() -> None:
+        with torch.inference_mode():
+            for block in transformer.layers:
+                block.self_attn.project(x)
+                block.self_attn.o_proj(x)
+                block.mlp.project(x)
+                block.mlp.down_proj(wide)
+            transformer.lm_head(x)
+
+    return float(np.median(alternate({"linear layers": step}, rounds=20)["linear layers"]))
+
+
+def vllm_over_engine(batch: int) -> Measured:
+    asked = requests(batch)
+    ratios, ours, theirs = [], [], []
+    with vllm() as server:
+        engine.run_engine(runner(), asked)
+        for number in range(ROUNDS):
+            pair = {}
+            for name in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
+                if name == "ours":
+                    pair[name] = engine.run_engine(runner(), asked).tokens_per_s
+                else:
+                    pair[name] = serving.run_load(server.endpoint, asked, concurrency=batch).tokens_per_s
+            ours.append(pair["ours"])
+            theirs.append(pair["theirs"])
+            ratios.append(pair["theirs"] / pair["ours"])
+    bound = batch / linear_layers_s(batch)
+    print(
+        f"         {batch} at once: ours {np.median(ours):.0f} tokens/s, vLLM {np.median(theirs):.0f}, "
+        f"the linear layers alone {bound:.0f}",
+        flush=True,
+    )
+    return Measured.from_samples(f"vLLM ÷ ours at {batch}", ratios, "×")
+
+
+def vllm_over_engine_1() -> Measured:
+    """vLLM's tokens/s ÷ ours, one sequence at a time."""
+    return vllm_over_engine(1)
+
+
+def vllm_over_engine_32() -> Measured:
+    """vLLM's tokens/s ÷ ours, 32 sequences at once."""
+    return vllm_over_engine(32)
+
+
+def naive_over_continuous() -> Measured:
+    """Naive's tokens/s ÷ continuous batching's, 32 requests in 32 slots."""
+    asked = requests(32, 32)
+
+    def serve(policy: str) -> object:
+        return engine.run_engine(runner(), asked, policy=policy)
+
+    times = alternate(
+        {policy: lambda p=policy: serve(p) for policy in ("naive", "continuous")}, rounds=ROUNDS, warmup=1
+    )
+    ratios = [c / n for n, c in zip(times["naive"], times["continuous"], strict=True)]
+    return Measured.from_samples("naive ÷ continuous", ratios, "×")
+
+
+def recording() -> Measured:
+    """What recording every step as an event adds to a run of the engine, as a share of it."""
+    asked = requests(8, 32)
+
+    def serve(record: bool) -> object:
+        return engine.run_engine(runner(), asked, record=record)
+
+    times = alternate({"with": lambda: serve(True), "without": lambda: serve(False)}, rounds=15)
+    shares = [a / b - 1 for a, b in zip(times["with"], times["without"], strict=True)]
+    return Measured.from_samples("recording", shares, "")
+
+
+@functools.cache
+def measured_load() -> tuple[serving.LoadResult, serving.Metrics]:
+    """50 short requests a second for six seconds against the real vLLM, and what its own counters say of them."""
+    arrivals = serving.poisson_arrivals(50, 300, seed=0)
+    asked = serving.with_arrivals(requests(300, 4), arrivals)
+    with vllm() as server:
+        before = server.metrics()
+        load = serving.run_load(server.endpoint, asked)
+        return load, server.metrics() - before
+
+
+def client_lag() -> Measured:
+    """The client's own lag at 50 requests/s: how late it sends, 99th percentile, seconds."""
+    load, _ = measured_load()
+    return Measured.from_samples("client lag, P99", [load.percentile("lag_s", 99)], "s")
+
+
+def ttft_against_vllm() -> Measured:
+    """The client's mean time to first token against the mean of vLLM's own histogram: relative difference."""
+    load, counted = measured_load()
+    theirs = counted.histogram("time_to_first_token_seconds").mean
+    return Measured.from_samples("TTFT, client against vLLM", [abs(float(load.ttft_s.mean()) / theirs - 1)], "")
+
+
+def inter_token_against_vllm() -> Measured:
+    """The same for the time between two tokens."""
+    load, counted = measured_load()
+    theirs = counted.histogram("inter_token_latency_seconds").mean
+    return Measured.from_samples(
+        "inter-token, client against vLLM", [abs(float(load.inter_token_s.mean()) / theirs - 1)], ""
+    )
