@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from labkit.launch import thread_waiting
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -16,7 +18,7 @@ def pytest_configure() -> None:
     models = Path(tempfile.gettempdir()) / "labkit-test-models"
     models.mkdir(exist_ok=True)
     os.environ["LABKIT_MODELS"] = str(models)
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is loaded: see labkit.launch.thread_waiting
+    os.environ.update(thread_waiting())  # before torch is loaded, as for every kernel that labkit starts
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from matplotlib import rc_context
+from matplotlib import rc_context, ticker
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
@@ -79,7 +79,7 @@ def _draw_slots(axes: Axes, run: _Run, most: int) -> None:
         for span in timeline.of(lane):
             if span.category == "prefill":
                 shade += 1
-                paint = {"facecolor": _PREFILL}
+                paint: dict[str, Any] = {"facecolor": _PREFILL}
             else:
                 color = _SHADES[shade % 2]
                 paint = {"facecolor": color, "hatch": HATCHES[shade % 2], "hatchcolor": hatch_on(color)}
@@ -125,7 +125,7 @@ def plot_throughput(
     name, points = next(iter(measured.items()))
     low, high = min(points), max(points)
     gain = points[high].value / points[low].value
-    found = f"{name}: {high} sequences at once bring {gain:.1f}× the tokens/s of {low}"
+    found = f"{name[:1].upper()}{name[1:]}: {high} sequences at once bring {gain:.1f}× the tokens/s of {low}"
     figure, axes = new_plot(title or found, "sequences at once", "throughput (tokens/s)", log_x=True, log_y=True)
     with rc_context(STYLE):
         if fit is not None:
@@ -139,6 +139,7 @@ def plot_throughput(
             _draw(axes, series, seen, marker, COLORS[(0, 5, 2)[index % 3]], False, f"● {engine}")
             if unseen:
                 _draw(axes, series, unseen, "D", COLORS[5], True, f"● {engine}, not seen by the fit")
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.set_xticks(sorted({b for series in measured.values() for b in series}))
         axes.legend(loc="upper left")
     figure.description = "; ".join(

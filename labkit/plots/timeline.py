@@ -52,7 +52,9 @@ def plot_timeline(timeline: Timeline, *, title: str | None = None, width: float 
     left = 0.35 + 0.085 * max(len(str(lane)) for lane in lanes)
     shown = shown_categories(timeline)
     styles = category_styles(shown)
-    legend_rows = -(-len(styles) // 4)
+    longest = 0.55 + 0.08 * max(len(str(name)) for name in styles)  # inches of a legend's entry
+    legend_columns = min(len(styles), 4, max(1, int((width - left) / longest)))
+    legend_rows = -(-len(styles) // legend_columns)
     below = 0.6 + 0.24 * legend_rows
     height = 0.5 + below + _ROW * len(lanes)
     figure, axes = new_plot(
@@ -80,9 +82,7 @@ def plot_timeline(timeline: Timeline, *, title: str | None = None, width: float 
         handles = [
             Patch(facecolor=c, hatch=h, hatchcolor=hatch_on(c), linewidth=0, label=n) for n, (c, h) in styles.items()
         ]
-        figure.legend(
-            handles=handles, loc="lower left", ncols=min(4, len(handles)), bbox_to_anchor=(left / width - 0.02, 0)
-        )
+        figure.legend(handles=handles, loc="lower left", ncols=legend_columns, bbox_to_anchor=(left / width - 0.02, 0))
     shares = ", ".join(f"{lane} {timeline.utilisation(lane):.0%}" for lane in lanes[:12])
     figure.description = f"{len(lanes)} lanes over {format_seconds(duration)}; busy: {shares}"
     return figure

@@ -6,18 +6,21 @@ from labkit.serving.endpoint import Endpoint, endpoint_from_environment
 from labkit.serving.load import Load, run_load
 from labkit.serving.load_result import LoadResult
 from labkit.serving.metrics import Metrics, fetch_metrics, parse_metrics
+from labkit.serving.metrics_histogram import Histogram
 from labkit.serving.requests import Request
 from labkit.serving.throughput import StepTime, fit_step_time
 from labkit.serving.vllm import VLLMServer
-from labkit.serving.vllm_open import open_server
+from labkit.serving.vllm_open import RemoteServer, open_server
 from labkit.serving.workload import QUESTIONS, chat_requests, output_lengths
 
 __all__ = [
     "QUESTIONS",
     "Endpoint",
+    "Histogram",
     "Load",
     "LoadResult",
     "Metrics",
+    "RemoteServer",
     "Request",
     "Served",
     "StepTime",

@@ -13,7 +13,7 @@ from labkit.serving.requests import Request
 __all__ = ["QUESTIONS", "chat_requests", "output_lengths"]
 
 QUESTIONS = (
-    "What is the capital of France?", "Write a haiku about rain.", "Why is the sky blue?", "List three prime numbers.",
+    "Why is the sky blue?", "Write a haiku about rain.", "What is the capital of France?", "List three prime numbers.",
     "Explain gravity to a child.", "Translate 'good morning' into Spanish.", "What does a compiler do?",
     "Name a large river in Africa.", "How do bees make honey?", "What is 17 plus 25?", "Who wrote Hamlet?",
     "Give me a recipe for pancakes.", "What is photosynthesis?", "Summarise the plot of Cinderella.",

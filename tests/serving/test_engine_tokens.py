@@ -11,26 +11,11 @@ import torch
 from labkit import models
 from labkit.serving.engine import ModelRunner, run_engine, sample
 from labkit.serving.requests import Request
-
-QUESTIONS = (
-    "What is the capital of France?", "Write a haiku about rain.", "Why is the sky blue?", "List three prime numbers.",
-    "Explain gravity to a child.", "Translate 'good morning' into Spanish.", "What does a compiler do?",
-    "Name a large river in Africa.", "How do bees make honey?", "What is 17 plus 25?", "Who wrote Hamlet?",
-    "Give me a recipe for pancakes.", "What is photosynthesis?", "Summarise the plot of Cinderella.",
-    "Which planet is the largest?", "How does a bicycle stay upright?", "Define inflation in one sentence.",
-    "What is the boiling point of water?", "Write a short poem on autumn.", "Why do cats purr?",
-)  # fmt: skip
+from labkit.serving.workload import QUESTIONS, chat_requests
 
 
-def chat_requests(folder: Path, max_tokens: Sequence[int]) -> list[Request]:
-    tokenizer = models.load_tokenizer(folder)
-    prompts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-        for question in QUESTIONS
-    ]
-    return [Request(prompt=tuple(p), max_tokens=n) for p, n in zip(prompts, max_tokens, strict=True)]
+def requests_of(folder: Path, max_tokens: Sequence[int]) -> list[Request]:
+    return list(chat_requests(folder, tuple(max_tokens)))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +30,7 @@ def test_greedy_tokens_equal_transformers_on_20_prompts(runner: ModelRunner, smo
     """Given our answer, transformers' most likely next token is ours at every place: so its greedy answer is ours."""
     from transformers import AutoModelForCausalLM
 
-    requests = chat_requests(smollm2, LENGTHS)
+    requests = requests_of(smollm2, LENGTHS)
     run = run_engine(runner, requests, max_num_seqs=8)
     theirs = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
     for request, answer in zip(requests, run.answers, strict=True):
@@ -57,7 +42,7 @@ def test_greedy_tokens_equal_transformers_on_20_prompts(runner: ModelRunner, smo
 
 
 def test_all_policies_give_the_same_tokens(runner: ModelRunner, smollm2: Path) -> None:
-    requests = chat_requests(smollm2, LENGTHS)
+    requests = requests_of(smollm2, LENGTHS)
     runs = [run_engine(runner, requests, policy=policy, max_num_seqs=8) for policy in ("naive", "static", "continuous")]
     tokens = [[answer.tokens for answer in run.answers] for run in runs]
     assert tokens[0] == tokens[1] == tokens[2]
@@ -65,7 +50,7 @@ def test_all_policies_give_the_same_tokens(runner: ModelRunner, smollm2: Path) -
 
 
 def test_preempted_sequences_end_with_the_same_tokens(smollm2: Path) -> None:
-    requests = chat_requests(smollm2, LENGTHS)[:6]
+    requests = requests_of(smollm2, LENGTHS)[:6]
     transformer = models.load_transformer(smollm2, dtype=torch.float32)
     plenty = run_engine(ModelRunner(transformer, num_blocks=64), requests)
     tight = run_engine(ModelRunner(transformer, num_blocks=16), requests)
@@ -75,7 +60,7 @@ def test_preempted_sequences_end_with_the_same_tokens(smollm2: Path) -> None:
 
 def test_packed_weights_say_nearly_the_same(smollm2: Path) -> None:
     """Packing changes the order of sums only: the logits stay within bfloat16's rounding, on every token."""
-    request = chat_requests(smollm2, LENGTHS)[0]
+    request = requests_of(smollm2, LENGTHS)[0]
     tokens = torch.tensor([request.prompt])
     plain, packed = (models.load_transformer(smollm2) for _ in range(2))
     ModelRunner(packed, num_blocks=4)
@@ -87,7 +72,7 @@ def test_packed_weights_say_nearly_the_same(smollm2: Path) -> None:
 
 def test_an_answer_ends_at_the_end_of_sequence_token_unless_told_otherwise(runner: ModelRunner, smollm2: Path) -> None:
     tokenizer = models.load_tokenizer(smollm2)
-    [capital] = chat_requests(smollm2, [30] * 20)[:1]
+    capital = requests_of(smollm2, [30] * 20)[QUESTIONS.index("What is the capital of France?")]
     long = run_engine(runner, [capital], eos_token_id=tokenizer.eos_token_id)
     short = run_engine(
         runner,

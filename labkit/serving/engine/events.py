@@ -88,6 +88,12 @@ class EngineRun:
         steps = [step for step in self.steps if step.is_decode]
         return np.array([len(s.seats) for s in steps]), np.array([s.end_s - s.start_s for s in steps])
 
+    def step_shapes(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Of every step: sequences that decoded, prompt tokens that were read, seconds."""
+        decodes = [sum(not seat.is_prefill for seat in step.seats) for step in self.steps]
+        prompts = [sum(seat.num_tokens for seat in step.seats if seat.is_prefill) for step in self.steps]
+        return np.array(decodes), np.array(prompts), np.array([s.end_s - s.start_s for s in self.steps])
+
     def timeline(self, *, by_step: bool = False, title: str = "") -> Timeline:
         """Who sat in which slot: one lane a slot, one span a request's stay in prefill or decode.
 
