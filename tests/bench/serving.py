@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
 
 ROUNDS = 5
 NEW_TOKENS = 64
+SETTLE_S = 2.5  # vLLM's worker polls for a second after its last request, on a core that ours needs
 
 
 @functools.cache
@@ -78,6 +80,7 @@ def vllm_over_engine(batch: int) -> Measured:
             pair = {}
             for name in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
                 if name == "ours":
+                    time.sleep(SETTLE_S)
                     pair[name] = engine.run_engine(runner(), asked).tokens_per_s
                 else:
                     pair[name] = serving.run_load(server.endpoint, asked, concurrency=batch).tokens_per_s

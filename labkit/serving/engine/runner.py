@@ -9,6 +9,7 @@ import torch
 
 from labkit.models import Transformer
 from labkit.serving.engine.attention import PagedCache, PagedStep
+from labkit.serving.engine.memory import keep_freed_memory
 from labkit.serving.engine.packed import can_pack, pack_weights
 from labkit.serving.engine.sampler import sample
 from labkit.serving.engine.sequence import Sequence
@@ -36,6 +37,8 @@ class ModelRunner:
         weight = transformer.embed_tokens.weight
         self.num_blocks, self.block_size = num_blocks, block_size
         self.transformer, self.device = transformer.eval(), weight.device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if packed and can_pack(transformer):
             pack_weights(transformer)
         self.cache = PagedCache(transformer.config, num_blocks, block_size, weight.dtype, weight.device)
