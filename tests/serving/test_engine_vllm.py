@@ -32,7 +32,7 @@ PROMPTS = (
     "0 1 0 1 0 1 0 1 0 1 0 1 0",
     "SELECT * FROM a;\nSELECT * FROM a;\nSELECT * FROM a;\nSELECT",
     "January, February, March, April, May, June, July, August, September, October, November, December, January,",
-    "yes no yes no yes no yes no yes no yes",
+    "3, 6, 9, 12, 15, 18, 21, 24, 27, 30,",
     "ping\npong\nping\npong\nping\npong\nping\n",
     "x = 1\ny = 2\nx = 1\ny = 2\nx = 1\ny = 2\nx = 1\n",
     "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday, Monday, Tuesday, Wednesday,",
