@@ -42,7 +42,9 @@ def main():
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for platform in CPU_PLATFORMS:  # each platform's wheels exist, or this fails and names the one that does not
-            compile_lock(f"{folder}/{platform}.txt", "locks/cpu.txt", "--no-deps", "--python-platform", platform, links=links)
+            compile_lock(
+                f"{folder}/{platform}.txt", "locks/cpu.txt", "--no-deps", "--python-platform", platform, links=links
+            )
 
 
 if __name__ == "__main__":
