@@ -44,9 +44,7 @@ class PagedStep:
     places: Tensor  # (N,) where each token's key and value go: block · block_size + offset
     num_decodes: int
     tables: Tensor  # (D · max_blocks,) blocks of each decoding sequence, padded with block 0
-    mask: (
-        Tensor  # (D, 1, 1, max_blocks · block_size) 0 for the sequence's own places, -inf for what pads its last block
-    )
+    mask: Tensor  # (D, 1, 1, max_blocks · block_size) 0 for a sequence's own places, -inf for those that pad its blocks
     read: list[Tensor]  # what the tables' blocks hold, keys and values: memory that every layer uses again
     prefills: list[tuple[int, int]]  # each prompt's range of tokens
 
@@ -69,8 +67,9 @@ class PagedStep:
         widest = max((len(s.blocks) for s in decoding), default=0)
         tables = [s.blocks + [0] * (widest - len(s.blocks)) for s in decoding]
         lengths = torch.tensor([len(s.tokens) for s in decoding], device=device)
-        hidden = torch.arange(widest * size, device=device) >= lengths[:, None]  # (D, max_blocks · block_size)
-        mask = torch.zeros(hidden.shape, dtype=cache.values.dtype, device=device).masked_fill_(hidden, -torch.inf)
+        padding = torch.arange(widest * size, device=device) >= lengths[:, None]  # (D, max_blocks · block_size)
+        mask = torch.zeros(padding.shape, dtype=cache.values.dtype, device=device).masked_fill_(padding, -torch.inf)
+        block_shape = (num_decodes * widest, cache.by_block[0][0].shape[1])
         return cls(
             cache=cache,
             tokens=torch.tensor(tokens, device=device),
@@ -79,9 +78,7 @@ class PagedStep:
             num_decodes=num_decodes,
             tables=torch.tensor(tables, dtype=torch.long, device=device).flatten(),
             mask=mask[:, None, None, :],
-            read=[
-                cache.by_block[0][0].new_empty(num_decodes * widest, cache.by_block[0][0].shape[1]) for _ in range(2)
-            ],
+            read=[cache.values.new_empty(block_shape) for _ in range(2)],
             prefills=prefills,
         )
 
