@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["menu", "opened", "saved", "scroll_to", "wait_until_run"]
+__all__ = ["bet_then_run", "menu", "move_widgets", "opened", "saved", "scroll_to", "wait_until_run"]
 
 
 def opened(page: Any) -> None:
@@ -67,3 +67,46 @@ def scroll_to(page: Any, selector: str) -> Any:
         notebook.evaluate("node => node.scrollBy(0, 500)")
         page.wait_for_timeout(100)
     pytest.fail(f"nothing on the page matches {selector}")
+
+
+def bet_then_run(browser_page: Any, path: Path, *, bet_cell: str, name: str, deadline_s: float = 150) -> None:
+    """As a learner: run to the first prediction, bet, then run the rest, without an error in any cell."""
+    page = browser_page.page
+    cell = scroll_to(page, f".jp-CodeCell:has-text('{bet_cell}')")
+    cell.locator(".cm-content").click()
+    menu(page, "Run", "Run All Above Selected Cell")
+    page.keyboard.press("Control+Enter")
+    bet = page.locator(".labkit-predict button").first
+    bet.wait_for(timeout=60_000)
+    bet.click()
+    page.get_by_text("Your bet is recorded").first.wait_for(timeout=10_000)
+    browser_page.screenshot(f"{name}-predict")
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowDown")
+    menu(page, "Run", "Run Selected Cell and All Below")
+    cells = wait_until_run(page, path, deadline_s)
+    errors = [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]
+    assert errors == []
+    browser_page.screenshot(f"{name}-end")
+
+
+def move_widgets(browser_page: Any, *, name: str) -> None:
+    """A panel's slider by keyboard, and the timeline by its button."""
+    page = browser_page.page
+    slider = scroll_to(page, ".labkit-panel [role=slider], .labkit-panel input[type=range]")
+    before = slider.input_value()
+    slider.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(800)
+    assert slider.input_value() != before
+    browser_page.screenshot(f"{name}-panel")
+
+    play = scroll_to(page, ".labkit-timeline button")
+    scrub = page.locator(".labkit-timeline input[type=range]").first
+    start = float(scrub.input_value())
+    play.click()
+    page.wait_for_timeout(1500)
+    assert float(scrub.input_value()) > start
+    browser_page.screenshot(f"{name}-timeline")
