@@ -31,12 +31,12 @@ class Dialect:
 
 
 def request_body(endpoint: Endpoint, request: Request, *, extras: bool) -> bytes:
-    """The JSON of a greedy, streamed completion of token ids."""
+    """The JSON of a streamed completion of token ids."""
     body: dict[str, Any] = {
         "model": endpoint.model,
         "prompt": request.prompt,
         "max_tokens": request.max_tokens,
-        "temperature": 0,
+        "temperature": request.temperature,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
