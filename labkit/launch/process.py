@@ -16,6 +16,7 @@ class OwnedProcess(Guarded):
     """One command, owned: ``with OwnedProcess([...], name="…", kind="server") as server: …``
 
     env is laid over this process's environment. log: a file that its output is appended to (default: a temporary one).
+    scratch: folders that are removed also when this process is killed before it could do so itself.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class OwnedProcess(Guarded):
         log: str | Path | None = None,
         deadline_s: float | None = None,
         grace_s: float = 2.0,
+        scratch: Sequence[Path] = (),
     ) -> None:
         child = {
             "argv": [str(part) for part in command],
@@ -36,7 +38,7 @@ class OwnedProcess(Guarded):
             "cwd": str(cwd) if cwd is not None else None,
             "log": str(log) if log is not None else None,
         }
-        super().__init__([child], name=name, kind=kind, deadline_s=deadline_s, grace_s=grace_s)
+        super().__init__([child], name=name, kind=kind, deadline_s=deadline_s, grace_s=grace_s, scratch=scratch)
 
     @property
     def log(self) -> Path:

@@ -31,8 +31,7 @@ class VLLMProcess(OwnedProcess):
             "TMPDIR": str(scratch),
             "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", compiled),
         }
-        super().__init__(command, name=name, kind="server", env=places | dict(env))
-        self._scratch = [scratch]
+        super().__init__(command, name=name, kind="server", env=places | dict(env), scratch=[scratch])
         self._kept = ""
 
     def text(self) -> str:
