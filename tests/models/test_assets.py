@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -116,7 +115,7 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
 def test_the_model_in_a_shared_folder_is_used_without_writing(
     smollm2: Path, lab_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "made_once", never)
+    monkeypatch.setattr(assets, "made_once", never)
     assert models.smollm2() == smollm2
     assert not (lab_home / "models").exists()
 
@@ -163,11 +162,13 @@ def test_nowhere_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         made(tmp_path / "m")
 
 
-def test_a_conversion_that_fails_says_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversion_that_fails_says_its_last_lines_and_leaves_nothing(
+    tmp_path: Path, lab_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF nonsense")
     monkeypatch.setenv("LABKIT_MODELS", "")
     monkeypatch.setattr(assets, "_packaged", lambda: broken)
     with pytest.raises(ModelError, match=r"could not be converted \(exit code 1\)"):
         models.smollm2()
-    assert shutil.which("true")
+    assert not list((lab_home / "models").glob(".*making*"))
