@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labkit.models import TransformerConfig
+from labkit.models import TransformerConfig, causal_attention
 from labkit.serving.engine.sequence import Sequence
 
 __all__ = ["PagedCache", "PagedStep"]
@@ -89,7 +89,7 @@ class PagedStep:
         values.index_copy_(0, self.places, v)
         num_decodes = self.num_decodes
         gathered = [self._decode(layer, q[:num_decodes])] if num_decodes else []
-        gathered += [_prefill(q[a:b], k[a:b], v[a:b]) for a, b in self.prefills]
+        gathered += [causal_attention(layer, q[None, a:b], k[None, a:b], v[None, a:b])[0] for a, b in self.prefills]
         return gathered[0] if len(gathered) == 1 else torch.cat(gathered)
 
     def _decode(self, layer: int, q: Tensor) -> Tensor:
@@ -101,10 +101,3 @@ class PagedStep:
         # The query heads that share a key head are handed over as its rows: no key is copied for them.
         q = q.view(num_decodes, kv_heads, heads // kv_heads, head_dim)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask).view(-1, heads, head_dim)
-
-
-def _prefill(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """One prompt, causal: (T, heads, head_dim) -> the same."""
-    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))  # (1, heads, T, head_dim)
-    out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
-    return out[0].transpose(0, 1)

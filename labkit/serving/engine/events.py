@@ -32,11 +32,6 @@ class Step:
     blocks_held: int
     num_waiting: int
 
-    @property
-    def is_decode(self) -> bool:
-        """Nobody's prompt was in it, so its time is that of a decode step."""
-        return not any(seat.is_prefill for seat in self.seats)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -85,8 +80,8 @@ class EngineRun:
 
     def decode_steps(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Batch size and seconds of every step that only decoded."""
-        steps = [step for step in self.steps if step.is_decode]
-        return np.array([len(s.seats) for s in steps]), np.array([s.end_s - s.start_s for s in steps])
+        decodes, prompt_tokens, seconds = self.step_shapes()
+        return decodes[prompt_tokens == 0], seconds[prompt_tokens == 0]
 
     def step_shapes(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Of every step: sequences that decoded, prompt tokens that were read, seconds."""
