@@ -16,6 +16,7 @@ import torch
 from labkit import models, serving
 from labkit.measure import Measured, alternate
 from labkit.serving import engine
+from labkit.serving.engine.packed import linear
 
 __all__ = [
     "client_lag",
@@ -62,10 +63,9 @@ def linear_layers_s(batch: int) -> float:
     def step() -> None:
         with torch.inference_mode():
             for block in transformer.layers:
-                block.self_attn.project(x)
-                block.self_attn.o_proj(x)
-                block.mlp.project(x)
-                block.mlp.down_proj(wide)
+                for weight in (block.qkv, block.o, block.gate, block.up):
+                    linear(x, weight)
+                linear(wide, block.down)
             transformer.lm_head(x)
 
     return float(np.median(alternate({"linear layers": step}, rounds=20)["linear layers"]))

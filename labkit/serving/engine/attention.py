@@ -16,18 +16,17 @@ __all__ = ["PagedCache", "PagedStep"]
 
 
 class PagedCache:
-    """Every layer's keys and values: (num_layers, 2, num_blocks, block_size, num_kv_heads, head_dim)."""
+    """Every layer's keys and values: (num_layers, num_blocks, block_size, 2 · num_kv_heads, head_dim), keys first."""
 
     def __init__(
         self, config: TransformerConfig, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        kv_shape = (config.num_key_value_heads, config.head_dim)
         self.block_size = block_size
-        shape = (config.num_hidden_layers, 2, num_blocks, block_size, *kv_shape)
+        shape = (config.num_hidden_layers, num_blocks, block_size, 2 * config.num_key_value_heads, config.head_dim)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         # The same memory seen by place and by block, made once: every view in every layer costs a microsecond.
-        self.by_place = [[kept.flatten(0, 1) for kept in layer] for layer in self.values]
-        self.by_block = [[kept.flatten(1) for kept in layer] for layer in self.values]
+        self.by_place = [layer.flatten(0, 1) for layer in self.values]
+        self.by_block = [layer.flatten(1) for layer in self.values]
 
     @property
     def num_bytes(self) -> int:
@@ -45,7 +44,7 @@ class PagedStep:
     num_decodes: int
     tables: Tensor  # (D · max_blocks,) blocks of each decoding sequence, padded with block 0
     mask: Tensor  # (D, 1, 1, max_blocks · block_size) 0 for a sequence's own places, -inf for those that pad its blocks
-    read: list[Tensor]  # what the tables' blocks hold, keys and values: memory that every layer uses again
+    read: Tensor  # (D · max_blocks, numbers of a block) what those blocks hold: memory that every layer uses again
     prefills: list[tuple[int, int]]  # each prompt's range of tokens
 
     @classmethod
@@ -69,7 +68,6 @@ class PagedStep:
         lengths = torch.tensor([len(s.tokens) for s in decoding], device=device)
         padding = torch.arange(widest * size, device=device) >= lengths[:, None]  # (D, max_blocks · block_size)
         mask = torch.zeros(padding.shape, dtype=cache.values.dtype, device=device).masked_fill_(padding, -torch.inf)
-        block_shape = (num_decodes * widest, cache.by_block[0][0].shape[1])
         return cls(
             cache=cache,
             tokens=torch.tensor(tokens, device=device),
@@ -78,15 +76,13 @@ class PagedStep:
             num_decodes=num_decodes,
             tables=torch.tensor(tables, dtype=torch.long, device=device).flatten(),
             mask=mask[:, None, None, :],
-            read=[cache.values.new_empty(block_shape) for _ in range(2)],
+            read=cache.values.new_empty((num_decodes * widest, cache.by_block[0].shape[1])),
             prefills=prefills,
         )
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Keep k and v, then let each query see its own sequence: (N, heads, head_dim) -> the same."""
-        keys, values = self.cache.by_place[layer]
-        keys.index_copy_(0, self.places, k)
-        values.index_copy_(0, self.places, v)
+        self.cache.by_place[layer].index_copy_(0, self.places, torch.cat((k, v), dim=1))
         num_decodes = self.num_decodes
         gathered = [self._decode(layer, q[:num_decodes])] if num_decodes else []
         gathered += [causal_attention(layer, q[None, a:b], k[None, a:b], v[None, a:b])[0] for a, b in self.prefills]
@@ -94,10 +90,12 @@ class PagedStep:
 
     def _decode(self, layer: int, q: Tensor) -> Tensor:
         num_decodes, heads, head_dim = q.shape
-        kv_heads = self.cache.values.shape[-2]
-        for kept, read in zip(self.cache.by_block[layer], self.read, strict=True):
-            torch.index_select(kept, 0, self.tables, out=read)  # (D · max_blocks, numbers of a block)
-        k, v = (read.view(num_decodes, -1, kv_heads, head_dim).transpose(1, 2) for read in self.read)
+        kv_heads = self.cache.values.shape[-2] // 2
+        torch.index_select(self.cache.by_block[layer], 0, self.tables, out=self.read)
+        kv = self.read.view(num_decodes, -1, 2 * kv_heads, head_dim).transpose(
+            1, 2
+        )  # (D, 2 · kv_heads, places, head_dim)
+        k, v = kv[:, :kv_heads], kv[:, kv_heads:]
         # The query heads that share a key head are handed over as its rows: no key is copied for them.
         q = q.view(num_decodes, kv_heads, heads // kv_heads, head_dim)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask).view(-1, heads, head_dim)
