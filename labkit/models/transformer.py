@@ -102,12 +102,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
         # The heads are counted from what came: a tensor-parallel rank holds only some of them.
-        q, k, v = (y.view(*x.shape[:-1], -1, self.head_dim) for y in self.project(x))
+        projected = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        q, k, v = (y.view(*x.shape[:-1], -1, self.head_dim) for y in projected)
         gathered = attend(self.layer, rotate(q, cos, sin), rotate(k, cos, sin), v)
         return cast(Tensor, self.o_proj(gathered.flatten(-2)))
-
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
 
 
 class MLP(nn.Module):
@@ -120,11 +118,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.project(x)
-        return cast(Tensor, self.down_proj(F.silu(gate) * up))
-
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.gate_proj(x), self.up_proj(x)
+        return cast(Tensor, self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)))
 
 
 class Block(nn.Module):

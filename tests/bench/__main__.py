@@ -28,7 +28,7 @@ BENCHES: tuple[Bench, ...] = (
     ("serving: naive ÷ continuous at 32", serving.naive_over_continuous, 0.2),
     ("serving: what recording the events adds", serving.recording, 0.02),
     ("serving: the client's lag at 50 requests/s, P99", serving.client_lag, 0.005),
-    ("serving: TTFT, client against vLLM's histogram", serving.ttft_against_vllm, 0.03),
+    ("serving: TTFT at prompts of 512 tokens, client against vLLM's histogram", serving.ttft_against_vllm, 0.03),
     ("serving: inter-token, client against vLLM's histogram", serving.inter_token_against_vllm, 0.03),
 )
 

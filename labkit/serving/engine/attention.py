@@ -92,10 +92,8 @@ class PagedStep:
         num_decodes, heads, head_dim = q.shape
         kv_heads = self.cache.values.shape[-2] // 2
         torch.index_select(self.cache.by_block[layer], 0, self.tables, out=self.read)
-        kv = self.read.view(num_decodes, -1, 2 * kv_heads, head_dim).transpose(
-            1, 2
-        )  # (D, 2 · kv_heads, places, head_dim)
-        k, v = kv[:, :kv_heads], kv[:, kv_heads:]
+        kv = self.read.view(num_decodes, -1, 2 * kv_heads, head_dim)  # (D, places, 2 · kv_heads, head_dim)
+        k, v = kv.transpose(1, 2).chunk(2, dim=1)  # (D, kv_heads, places, head_dim) each
         # The query heads that share a key head are handed over as its rows: no key is copied for them.
         q = q.view(num_decodes, kv_heads, heads // kv_heads, head_dim)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask).view(-1, heads, head_dim)

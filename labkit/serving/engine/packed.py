@@ -63,7 +63,7 @@ class Norm:
 
     def __init__(self, norm: nn.RMSNorm) -> None:
         self.weight = torch.cat((norm.weight, norm.weight)).detach()
-        self.size, self.eps = norm.weight.numel(), norm.eps or torch.finfo(norm.weight.dtype).eps
+        self.size, self.eps = norm.weight.numel(), cast(float, norm.eps)  # the transformer's norms all have one
 
     def __call__(self, x: Tensor) -> Tensor:
         both = F.layer_norm(torch.cat((x, -x), dim=-1), (2 * self.size,), self.weight, None, self.eps)
@@ -95,6 +95,6 @@ def pack_weights(transformer: Transformer) -> None:
     The results are the same up to the order in which products are summed, and to where they are rounded.
     """
     blocks = [PackedBlock(block) for block in cast(Iterable[Block], transformer.layers)]
-    head = torch.ops.mkldnn._reorder_linear_weight(transformer.lm_head.weight.detach(), None)
+    head = _packed(transformer.lm_head)
     del transformer.layers, transformer.lm_head
     transformer.layers, transformer.lm_head = blocks, lambda x: linear(x, head)  # type: ignore[assignment]
