@@ -1,0 +1,118 @@
+"""The moments of a training step at which a device's memory can peak, each with what is then held.
+
+Stages 2 and 3 are counted as torch's ``fully_shard`` runs them when each block is a group of its own and the rest is
+one more: this block and the next gathered, the previous one's gradients being reduced, the head's gradient waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from labkit.parallel.activations import Activations
+from labkit.parallel.precision import Precision
+from labkit.parallel.shape import ModelShape
+
+__all__ = ["CLASSES", "MemoryUse", "StagePart", "moments", "stage_parts"]
+
+CLASSES = ("weights", "gradients", "optimizer", "activations", "gathered")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUse:
+    """Bytes on one device at its worst moment. gathered: unsharded weights, and buffers of collectives."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    gathered: float
+    moment: str = ""
+
+    @property
+    def total_bytes(self) -> float:
+        return self.state_bytes + self.activations + self.gathered
+
+    @property
+    def state_bytes(self) -> float:
+        """Weights, gradients and optimizer: what ZeRO shards."""
+        return self.weights + self.gradients + self.optimizer
+
+    @property
+    def by_class(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in CLASSES}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePart:
+    """One pipeline stage: parameters a block and outside of blocks, and the micro-batches that it holds."""
+
+    num_layers: int
+    layer: float
+    root: float
+    head: float  # of root, what turns into logits; 0 where this stage has no loss
+    down: float  # of a block, the MLP's last matrix, whose gradient comes first
+    in_flight: float
+
+
+def stage_parts(shape: ModelShape, tp: int, pp: int, in_flight: float) -> list[StagePart]:
+    norms = shape.layer_params - shape.layer_matrix_params  # whole on every tensor-parallel rank
+    table = shape.vocab_size * shape.hidden_size / tp
+    positions = shape.num_positions * shape.hidden_size
+
+    def part(root: float, head: float, held: float) -> StagePart:
+        return StagePart(
+            num_layers=-(-shape.num_layers // pp),
+            layer=shape.layer_matrix_params / tp + norms,
+            root=root,
+            head=head,
+            down=shape.hidden_size * shape.intermediate_size / tp,
+            in_flight=held,
+        )
+
+    if pp == 1:
+        return [part(table * (1 if shape.tied else 2) + positions + shape.hidden_size, table, in_flight)]
+    return [part(table + positions, 0.0, in_flight), part(table + shape.hidden_size, table, 1.0)]
+
+
+def moments(part: StagePart, acts: Activations, bits: Precision, dp: int, stage: int) -> Iterator[MemoryUse]:
+    """The moments that can be the worst of a step, each as what is then held."""
+    layers, layer, root = part.num_layers, part.layer, part.root
+    params = layers * layer + root
+    whole = stage < 2 or (stage == 2 and not bits.gathers)  # nothing is gathered: the weights are here
+    weights = params * bits.weight_bytes / (1 if whole else dp)
+    optimizer = params * bits.optimizer_bytes / (dp if stage else 1)
+    waiting = (part.in_flight - 1) * layers * acts.kept  # of micro-batches whose backward comes later
+    c, r, g = bits.compute_bytes, bits.reduce_bytes, bits.gradient_bytes
+
+    def use(moment: str, gradients: float, activations: float, gathered: float, buffer: float = 0.0) -> MemoryUse:
+        if stage < 2:  # whole gradients, kept from the first micro-batch to the step, reduced in place
+            gradients, buffer = params * g, 0.0
+        return MemoryUse(
+            weights=weights,
+            gradients=gradients,
+            optimizer=optimizer,
+            activations=activations,
+            gathered=(0.0 if whole else c * gathered) + buffer,
+            moment=moment,
+        )
+
+    kept = layers * acts.kept + waiting
+    if part.head:
+        blocks = layers * layer if stage == 2 else 0.0
+        yield use("the loss's backward", 0.0, kept + acts.loss, blocks and blocks + root)
+        yield use("the head is gathered", 0.0, kept + acts.head, blocks + root * (2 if stage == 3 else 1))
+        yield use("the head's backward", c * part.head, kept + acts.head + acts.stream, root + (blocks or layer))
+    for done in sorted({0, 1, layers - 2, layers - 1} & set(range(layers))):  # blocks whose backward is over
+        left = layers - done
+        sharded = done * layer * g / dp
+        kept = (left - 1) * acts.kept + waiting
+        gathered = root + (left if stage == 2 else min(left, 2)) * layer  # at stage 3 this block and the next
+        first = c * (part.head + part.down) + sharded
+        yield use("a block's backward", first, kept + acts.layer + acts.block_backward, gathered, done and r * layer)
+        last = c * (part.head + layer) + sharded
+        yield use("a block's last gradient", last, kept + 2 * acts.stream, gathered, done and r * layer)
+    sharded = layers * layer * g / dp
+    yield use("the last backward", c * root + sharded, 2 * acts.stream + waiting, root, r * layer)
+    yield use("the last reduce-scatter", c * root + sharded, acts.stream + waiting, 0.0, r * root)
+    yield use("the optimizer's step", params * g / dp, 0.0, 0.0)
