@@ -1,237 +1,162 @@
-"""A slower fabric, for real: torch.distributed over gloo, each transfer done no sooner than a chosen link allows."""
+"""A slower fabric, for real: torch.distributed inside a rank, over a link chosen by its latency and bandwidth."""
 
 from __future__ import annotations
 
-import threading
+import math
+import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
-from queue import SimpleQueue
+from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
 
 from labkit.errors import UsageError
-from labkit.parallel.links import LINKS, Link, LinkQueue, Topology, named_link, ring_bytes_sent, ring_steps
+from labkit.parallel.links import LINKS, Link, LinkQueue, Topology, named_link
+from labkit.parallel.throttled_group import Port, ThrottledGroup
+from labkit.units import MIB, format_quantity
 
-__all__ = ["LINKS", "Link", "ThrottledGroup", "Topology", "named_link", "throttled"]
+__all__ = ["LINKS", "Link", "Topology", "named_link", "throttled", "throttled_mesh"]
+
 CPU = torch.device("cpu")
-
-
-class _Work(dist.Work):
-    def __init__(self, op: str, tensors: list[torch.Tensor]) -> None:
-        super().__init__()
-        self.op, self.tensors = op, tensors
-        self.error: BaseException | None = None
-        self.done = threading.Event()
-        self._raw: torch.futures.Future[Any] = torch.futures.Future()
-        self._future = self._raw.then(self._checked)
-
-    def _checked(self, future: Any) -> list[torch.Tensor]:
-        if self.error is not None:
-            raise self.error
-        return self.tensors
-
-    def complete(self, error: BaseException | None = None) -> None:
-        self.error = error
-        self.done.set()
-        self._raw.set_result(None)
-
-    def wait(self, timeout: timedelta = timedelta(0)) -> bool:
-        seconds = timeout.total_seconds()
-        if not self.done.wait(seconds if seconds > 0 else None):
-            raise RuntimeError(f"{self.op} over the throttled group was not done within {seconds:g} s.")
-        if self.error is not None:
-            raise self.error
-        return True
-
-    def get_future(self) -> Any:
-        return self._future
-
-    def is_completed(self) -> bool:
-        return self.done.is_set()
-
-
-@dataclass(slots=True)
-class _Pending:
-    work: _Work
-    real: Any
-    due: Callable[[], float]
-
-
-class _Lane(threading.Thread):
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.pending: SimpleQueue[_Pending | None] = SimpleQueue()
-
-    def run(self) -> None:
-        while (item := self.pending.get()) is not None:
-            error: BaseException | None = None
-            try:
-                due_s = item.due()
-                item.real.wait()
-                if (left_s := due_s - time.monotonic()) > 0:
-                    time.sleep(left_s)
-            except Exception as caught:
-                error = caught
-            item.work.complete(error)
-
-
-def _bytes(tensors: Any) -> int:
-    if isinstance(tensors, torch.Tensor):
-        return tensors.numel() * tensors.element_size()
-    return sum(_bytes(each) for each in tensors)
-
-
-def _flat(tensors: Any) -> list[torch.Tensor]:
-    return [tensors] if isinstance(tensors, torch.Tensor) else [t for each in tensors for t in _flat(each)]
-
-
-class ThrottledGroup(dist.ProcessGroup):
-    """Passes every call on to gloo at once and completes it when the link would have."""
-
-    def __init__(self, rank: int, inner: dist.ProcessGroup, control: Any, link: Link, queue: LinkQueue) -> None:
-        super().__init__(rank, inner.size())
-        self.link = link
-        self._inner, self._control, self._queue = inner, control, queue
-        self._lanes: dict[tuple[Any, ...], _Lane] = {}
-        self._register_backend(CPU, dist.ProcessGroup.BackendType.GLOO, inner._get_backend(CPU))
-
-    def getBackendName(self) -> str:
-        return "throttled"
-
-    def close(self) -> None:
-        for lane in self._lanes.values():
-            lane.pending.put(None)
-
-    def _lane(self, *key: Any) -> _Lane:
-        if key not in self._lanes:
-            self._lanes[key] = _Lane()
-            self._lanes[key].start()
-        return self._lanes[key]
-
-    def _together(self, op: str, num_bytes: float, tensors: Any, real: Any) -> _Work:
-        n = self.size()
-        cost = self.link.time_s(ring_steps(op, n), ring_bytes_sent(op, num_bytes, n))
-        start = self._queue.reserve(time.monotonic(), cost)
-        agreed = torch.tensor([start, cost], dtype=torch.float64)
-        opts = dist.AllreduceOptions()
-        opts.reduceOp = dist.ReduceOp.MAX
-        agreement = self._control.allreduce([agreed], opts)
-
-        def due() -> float:
-            agreement.wait()
-            finish = float(agreed.sum())
-            self._queue.settle(finish)
-            return finish
-
-        work = _Work(op, _flat(tensors))
-        self._lane("all").pending.put(_Pending(work, real, due))
-        return work
-
-    def allreduce(self, tensors: Any, *opts: Any) -> _Work:
-        return self._together("all_reduce", _bytes(tensors), tensors, self._inner.allreduce(tensors, *opts))
-
-    def allreduce_coalesced(self, tensors: Any, *opts: Any) -> _Work:
-        return self._together("all_reduce", _bytes(tensors), tensors, self._inner.allreduce_coalesced(tensors, *opts))
-
-    def broadcast(self, tensors: Any, *opts: Any) -> _Work:
-        return self._together("broadcast", _bytes(tensors), tensors, self._inner.broadcast(tensors, *opts))
-
-    def reduce(self, tensors: Any, *opts: Any) -> _Work:
-        return self._together("reduce", _bytes(tensors), tensors, self._inner.reduce(tensors, *opts))
-
-    def barrier(self, opts: Any = None) -> _Work:
-        return self._together("barrier", 0, [], self._inner.barrier(opts or dist.distributed_c10d.BarrierOptions()))
-
-    def allgather(self, outputs: Any, inputs: Any, *opts: Any) -> _Work:
-        return self._together("all_gather", _bytes(outputs), outputs, self._inner.allgather(outputs, inputs, *opts))
-
-    def all_gather_single(self, output: Any, input: Any, *opts: Any) -> _Work:
-        real = self._inner.all_gather_single(output, input, *opts)
-        return self._together("all_gather", _bytes(output), output, real)
-
-    def all_gather_single_coalesced(self, outputs: Any, inputs: Any, *opts: Any) -> _Work:
-        real = self._inner.all_gather_single_coalesced(outputs, inputs, *opts)
-        return self._together("all_gather", _bytes(outputs), outputs, real)
-
-    def reduce_scatter(self, outputs: Any, inputs: Any, *opts: Any) -> _Work:
-        real = self._inner.reduce_scatter(outputs, inputs, *opts)
-        return self._together("reduce_scatter", _bytes(inputs), outputs, real)
-
-    def reduce_scatter_single(self, output: Any, input: Any, *opts: Any) -> _Work:
-        real = self._inner.reduce_scatter_single(output, input, *opts)
-        return self._together("reduce_scatter", _bytes(input), output, real)
-
-    def reduce_scatter_single_coalesced(self, outputs: Any, inputs: Any, *opts: Any) -> _Work:
-        real = self._inner.reduce_scatter_single_coalesced(outputs, inputs, *opts)
-        return self._together("reduce_scatter", _bytes(inputs), outputs, real)
-
-    def all_to_all_single(self, output: Any, input: Any, outs: Any, ins: Any, *opts: Any) -> _Work:
-        real = self._inner.all_to_all_single(output, input, outs, ins, *opts)
-        return self._together("all_to_all", _bytes(input), output, real)
-
-    def alltoall(self, outputs: Any, inputs: Any, *opts: Any) -> _Work:
-        return self._together("all_to_all", _bytes(inputs), outputs, self._inner.alltoall(outputs, inputs, *opts))
-
-    def gather(self, outputs: Any, inputs: Any, *opts: Any) -> _Work:
-        num_bytes = _bytes(inputs) * self.size()
-        return self._together("gather", num_bytes, outputs, self._inner.gather(outputs, inputs, *opts))
-
-    def scatter(self, outputs: Any, inputs: Any, *opts: Any) -> _Work:
-        num_bytes = _bytes(outputs) * self.size()
-        return self._together("scatter", num_bytes, outputs, self._inner.scatter(outputs, inputs, *opts))
-
-    def send(self, tensors: Any, dst: int, tag: int) -> _Work:
-        cost = self.link.time_s(1, _bytes(tensors))
-        finish = self._queue.reserve(time.monotonic(), cost) + cost
-        notice = torch.tensor([finish], dtype=torch.float64)
-        sent = self._control.send([notice], dst, tag)
-        work = _Work("send", _flat(tensors))
-
-        def due() -> float:
-            sent.wait()
-            return finish
-
-        self._lane("send", dst, tag).pending.put(_Pending(work, self._inner.send(tensors, dst, tag), due))
-        return work
-
-    def recv(self, tensors: Any, src: int, tag: int) -> _Work:
-        notice = torch.empty(1, dtype=torch.float64)
-        came = self._control.recv([notice], src, tag)
-        work = _Work("recv", _flat(tensors))
-
-        def due() -> float:
-            came.wait()
-            return float(notice)
-
-        self._lane("recv", src, tag).pending.put(_Pending(work, self._inner.recv(tensors, src, tag), due))
-        return work
-
-
-def _create(options: Any, made: Callable[[int], ThrottledGroup]) -> ThrottledGroup:
-    return made(options.group_rank)
+PROBE_BYTES, PROBES = 4 * MIB, 4
+TIMEOUT_S = 120.0
 
 
 @contextmanager
-def throttled(link: Link) -> Iterator[ThrottledGroup]:
-    """Inside a rank: a group of all ranks whose transfers take as long as over ``link``."""
-    if not dist.is_available() or not dist.is_initialized():
+def throttled(over: Link | Topology, *, timeout_s: float = TIMEOUT_S) -> Iterator[ThrottledGroup]:
+    """A process group of all ranks, for DDP, device meshes and every dist call, whose transfers take ``over``'s time.
+
+    Called inside a rank, by every rank. A transfer begins when all its ranks have come and their links are free, and
+    takes steps · α + bytes ÷ bandwidth by the ring's formulas; a link carries one transfer after another. Its Work
+    completes then, or when gloo is done if that is later; the caller never sleeps unless it waits.
+
+    A send holds the sender's link; a receiver's is not held. UsageError: outside a rank, ranks on several machines
+    (they compare their clocks), or a link faster than this machine's own, which the entry measures.
+    """
+    with _fabric(over, timeout_s) as fabric:
+        yield fabric.group(tuple(range(dist.get_world_size())))
+
+
+@contextmanager
+def throttled_mesh(
+    over: Link | Topology, shape: Sequence[int], names: Sequence[str], *, timeout_s: float = TIMEOUT_S
+) -> Iterator[DeviceMesh]:
+    """A device mesh of all ranks whose every dimension is throttled: by ``over`` a `Topology`, those within a node by
+    its inner link and the others by its outer. One rank's transfers over one link queue up, whatever their group."""
+    if len(shape) != len(names) or math.prod(shape) != _world_size():
+        raise UsageError(f"shape must name {_world_size()} ranks, a name a dimension; got {shape} and {names}.")
+    with _fabric(over, timeout_s) as fabric:
+        mesh = torch.arange(math.prod(shape)).reshape(*shape)
+        groups = [
+            [fabric.group(tuple(row)) for row in mesh.movedim(axis, -1).reshape(-1, size).tolist()]
+            for axis, size in enumerate(shape)
+        ]
+        mine: list[Any] = [next(one for one in rows if isinstance(one, ThrottledGroup)) for rows in groups]
+        if len(mine) == 1:
+            yield DeviceMesh.from_group(mine[0], "cpu", mesh_dim_names=tuple(names))
+        else:
+            yield DeviceMesh.from_group(mine, "cpu", mesh=mesh, mesh_dim_names=tuple(names))
+
+
+class _Fabric:
+    """What one rank has at its links: a queue a link, the groups that use them, and gloo below."""
+
+    def __init__(self, over: Link | Topology, timeout_s: float) -> None:
+        if not isinstance(over, Link | Topology):
+            raise UsageError(f'A fabric is a Link or a Topology; got {over!r}. named_link("pcie", 1000) makes one.')
+        self.over, self.timeout = over, timedelta(seconds=timeout_s)
+        self.queues: dict[Link, LinkQueue] = {}
+        self.made: list[dist.ProcessGroup] = []
+
+    def choose(self, ranks: tuple[int, ...]) -> tuple[Link, LinkQueue]:
+        link = self.over if isinstance(self.over, Link) else self.over.link(ranks)
+        return link, self.queues.setdefault(link, LinkQueue())
+
+    def gloo(self, ranks: tuple[int, ...]) -> Any:
+        return self.new_group(ranks, backend="gloo")
+
+    def group(self, ranks: tuple[int, ...]) -> Any:
+        """Made by all ranks together; no ThrottledGroup where this rank is not among them."""
+        inner, control = self.gloo(ranks), self.gloo(ranks)
+        if not hasattr(dist.Backend, "THROTTLED"):
+            dist.Backend.register_backend("throttled", _create, extended_api=True, devices=["cpu"])
+        return self.new_group(ranks, backend="throttled", pg_options=(inner, control, Port(ranks, self.choose)))
+
+    def new_group(self, ranks: tuple[int, ...], **options: Any) -> Any:
+        group = dist.new_group(list(ranks), timeout=self.timeout, **options)
+        if dist.get_rank() in ranks:
+            self.made.append(group)
+        return group
+
+
+def _create(options: Any, parts: tuple[dist.ProcessGroup, dist.ProcessGroup, Port]) -> ThrottledGroup:
+    inner, control, port = parts
+    return ThrottledGroup(options.group_rank, inner, control._get_backend(CPU), port)
+
+
+@contextmanager
+def _fabric(over: Link | Topology, timeout_s: float) -> Iterator[_Fabric]:
+    _world_size()
+    fabric = _Fabric(over, timeout_s)
+    everyone = fabric.gloo(tuple(range(dist.get_world_size())))
+    backend: Any = everyone._get_backend(CPU)
+    _need_one_machine(backend)
+    links = [over] if isinstance(over, Link) else [over.inside, over.between]
+    _need_slower(max(links, key=lambda link: link.bandwidth_bytes_per_s), backend)
+    yield fabric  # what fails in the block fails its rank: then there is nobody to wait for
+    for group in fabric.made:
+        if isinstance(group, ThrottledGroup):
+            group.close()
+    backend.barrier().wait()  # none closes what another still reads from
+    for group in reversed(fabric.made):
+        dist.destroy_process_group(group)
+
+
+def _world_size() -> int:
+    if not dist.is_initialized():
         raise UsageError(
-            "throttled() needs the ranks of a group; none is here. Call it inside labkit.launch.run(fn, …)."
+            "throttled() is for a rank; there is none here. Call it inside labkit.launch.run(fn, ranks=2)."
         )
-    inner, control = dist.new_group(backend="gloo"), dist.new_group(backend="gloo")
-    queue = LinkQueue()
-    if "THROTTLED" not in dist.Backend._plugins:
-        dist.Backend.register_backend("throttled", _create, extended_api=True, devices=["cpu"])
-    group = dist.new_group(
-        backend="throttled",
-        pg_options=lambda rank: ThrottledGroup(rank, inner, control._get_backend(CPU), link, queue),
-    )
-    try:
-        yield group
-    finally:
-        group.close()
+    return dist.get_world_size()
+
+
+def _largest(backend: Any, *values: float) -> list[float]:
+    """The largest that any rank has of each value."""
+    agreed = torch.tensor(values, dtype=torch.float64)
+    options = dist.distributed_c10d.AllreduceOptions()
+    options.reduceOp = dist.ReduceOp.MAX  # type: ignore[assignment]
+    backend.allreduce([agreed], options).wait()
+    found: list[float] = agreed.tolist()
+    return found
+
+
+def _need_one_machine(backend: Any) -> None:
+    booted = Path("/proc/sys/kernel/random/boot_id")
+    here = crc32(booted.read_bytes() if booted.exists() else platform.node().encode())
+    highest, lowest = _largest(backend, here, -here)
+    if highest != -lowest:
+        raise UsageError('A throttled fabric needs all ranks on one machine; got several. Launch them with on="local".')
+
+
+def _need_slower(link: Link, backend: Any) -> None:
+    """The best of a few all-reduces tells what gloo can do here: one that is disturbed must not refuse a link."""
+    n, data = backend.size(), torch.zeros(PROBE_BYTES // 4)
+    if n == 1:
+        return
+    taken = []
+    for _ in range(PROBES):
+        backend.barrier().wait()
+        started = time.perf_counter()
+        backend.allreduce([data]).wait()
+        taken.append(_largest(backend, time.perf_counter() - started)[0])
+    own = 2 * (n - 1) / n * PROBE_BYTES / min(taken)
+    if link.bandwidth_bytes_per_s > own:
+        asked, most = (format_quantity(rate, "B/s") for rate in (link.bandwidth_bytes_per_s, own))
+        cure = f"Use .slowed({math.ceil(2 * link.bandwidth_bytes_per_s / own)})"
+        raise UsageError(f"{link.name} must be slower than gloo between {n} ranks here, {most}; got {asked}. {cure}.")
