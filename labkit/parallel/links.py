@@ -11,7 +11,7 @@ from types import MappingProxyType
 from labkit.errors import UsageError
 from labkit.parallel.cost import ring_all_reduce_bytes
 
-__all__ = ["LINKS", "Link", "LinkQueue", "Topology", "named_link", "ring_bytes_sent", "ring_steps"]
+__all__ = ["Link", "LinkQueue", "Topology", "named_link", "ring_bytes_sent", "ring_steps"]
 
 
 def _is_number(value: object) -> bool:
@@ -47,26 +47,17 @@ class Link:
         return steps * self.alpha_s + bytes_sent / self.bandwidth_bytes_per_s
 
 
-# Bandwidth: one direction, nominal, before any protocol: NVLink 4 of an H100 (900 GB/s both ways, NVIDIA's data sheet),
-# PCIe 5.0 x16 (PCI-SIG), InfiniBand NDR (400 Gb/s), Ethernet by its name. Latency: a step of a ring in NCCL's own cost
-# model (src/graph/tuning.cc, hwLat, Ring/Simple): 3.4 µs over NVLink, 5.7 over PCIe, 9.6 over a network.
-LINKS = MappingProxyType(
-    {
-        "nvlink": Link("nvlink", 450e9, 3.4e-6),
-        "pcie": Link("pcie", 63e9, 5.7e-6),
-        "infiniband": Link("infiniband", 50e9, 9.6e-6),
-        "ethernet-100g": Link("ethernet-100g", 12.5e9, 9.6e-6),
-        "ethernet-25g": Link("ethernet-25g", 3.125e9, 9.6e-6),
-    }
-)
+NEWEST = MappingProxyType({"nvlink": "nvlink-4", "pcie": "pcie-5", "infiniband": "infiniband-ndr"})
 
 
 def named_link(name: str, slowdown: float = 1.0) -> Link:
-    """The link of `LINKS` that is called so, ``slowdown`` times slower: a few thousand fit a laptop's own loopback."""
-    if name not in LINKS:
-        own = "Link(name, bandwidth_bytes_per_s, alpha_s) makes one of your own"
-        raise UsageError(f"The link must be one of {', '.join(LINKS)}; got {name!r}. {own}.")
-    return LINKS[name].slowed(slowdown)
+    """A link of the catalogue, ``slowdown`` times slower: a few thousand fit a laptop's own loopback.
+
+    name: its id there, or nvlink, pcie or infiniband for an H100's. UsageError that names what exists.
+    """
+    from labkit.parallel import catalogue  # which is made of links
+
+    return catalogue.link(NEWEST.get(name, name)).slowed(slowdown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

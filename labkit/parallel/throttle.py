@@ -17,11 +17,11 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
 from labkit.errors import UsageError
-from labkit.parallel.links import LINKS, Link, LinkQueue, Topology, named_link
+from labkit.parallel.links import Link, LinkQueue, Topology, named_link
 from labkit.parallel.throttled_group import Port, ThrottledGroup
 from labkit.units import MIB, format_quantity
 
-__all__ = ["LINKS", "Link", "Topology", "named_link", "throttled", "throttled_mesh"]
+__all__ = ["Link", "Topology", "named_link", "throttled", "throttled_mesh"]
 
 CPU = torch.device("cpu")
 PROBE_BYTES, PROBES = 4 * MIB, 4
