@@ -8,6 +8,7 @@ from labkit.plots.samples import plot_samples
 from labkit.plots.serving import plot_slots, plot_throughput
 from labkit.plots.style import axis_scale, new_plot
 from labkit.plots.tables import table
+from labkit.plots.tensor import plot_step_over_bandwidth
 from labkit.plots.timeline import plot_timeline
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "plot_roofline",
     "plot_samples",
     "plot_slots",
+    "plot_step_over_bandwidth",
     "plot_throughput",
     "plot_timeline",
     "show",
