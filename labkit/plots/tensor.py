@@ -34,11 +34,11 @@ def plot_step_over_bandwidth(
     if not title:
         ratio = times[0].value / times[-1].value
         title = f"A step takes {ratio:.1f} times as long over the slowest link as over the fastest"
-    figure, axes = new_plot(title, f"bandwidth between the devices, {unit}", "time of a step, s", log_x=True)
+    figure, axes = new_plot(title, f"bandwidth between the devices ({unit})", "time of a step (s)", log_x=True)
     with rc_context(STYLE):
         for bandwidth, time in zip(bandwidths, times, strict=True):
             hollow = bandwidth in held_out
-            label = "measured, not seen by the fit" if hollow else "measured"
+            label = "● measured, not seen by the fit" if hollow else "● measured"
             axes.errorbar(
                 bandwidth / scale,
                 time.value,
@@ -55,7 +55,7 @@ def plot_step_over_bandwidth(
                 along / scale, [model(b) for b in along], "-", color=COLORS[0], label="◇ computing + bytes ÷ bandwidth"
             )
         if one_device is not None:
-            axes.axhline(one_device.value, ls="--", color=COLORS[5], label="one device alone")
+            axes.axhline(one_device.value, ls="--", color=COLORS[5], label="● one device alone")
         axes.set_ylim(0, max(time.high for time in times) * 1.12)
         for name, bandwidth in (links or {}).items():
             axes.axvline(bandwidth / scale, ls=":", color=MUTED, lw=1)
