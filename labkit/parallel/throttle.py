@@ -136,10 +136,13 @@ def _largest(backend: Any, *values: float) -> list[float]:
     return found
 
 
+def _machine_id() -> int:
+    booted = Path("/proc/sys/kernel/random/boot_id")  # also of a container: it has the clock of its host
+    return crc32(booted.read_bytes() if booted.exists() else platform.node().encode())
+
+
 def _need_one_machine(backend: Any) -> None:
-    booted = Path("/proc/sys/kernel/random/boot_id")
-    here = crc32(booted.read_bytes() if booted.exists() else platform.node().encode())
-    highest, lowest = _largest(backend, here, -here)
+    highest, lowest = _largest(backend, _machine_id(), -_machine_id())
     if highest != -lowest:
         raise UsageError('A throttled fabric needs all ranks on one machine; got several. Launch them with on="local".')
 
