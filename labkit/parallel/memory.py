@@ -54,7 +54,7 @@ def peak_memory(
     )
     uses = (
         use
-        for part in stage_parts(shape, tp, pp, float(pp if in_flight is None else in_flight))
+        for part in stage_parts(shape, tp, pp, float(pp if in_flight is None else in_flight), dp)
         for use in moments(part, acts, bits, dp, stage)
     )
     return max(uses, key=lambda use: use.total_bytes)

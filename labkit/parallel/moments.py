@@ -45,34 +45,61 @@ class MemoryUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagePart:
-    """One pipeline stage: parameters a block and outside of blocks, and the micro-batches that it holds."""
+    """One pipeline stage: parameters a block and outside of blocks, and the micro-batches that it holds.
+
+    padded: the same as they are gathered, for ``fully_shard`` cuts each tensor by rows, as many on every rank.
+    """
 
     num_layers: int
     layer: float
     root: float
+    padded_layer: float
+    padded_root: float
     head: float  # of root, what turns into logits; 0 where this stage has no loss
     down: float  # of a block, the MLP's last matrix, whose gradient comes first
     in_flight: float
 
 
-def stage_parts(shape: ModelShape, tp: int, pp: int, in_flight: float) -> list[StagePart]:
-    norms = shape.layer_params - shape.layer_matrix_params  # whole on every tensor-parallel rank
-    table = shape.vocab_size * shape.hidden_size / tp
-    positions = shape.num_positions * shape.hidden_size
+def stage_parts(shape: ModelShape, tp: int, pp: int, in_flight: float, dp: int = 1) -> list[StagePart]:
+    """The fullest stages of a pipeline: the first, with the embedding, and the last, with the head.
 
-    def part(root: float, head: float, held: float) -> StagePart:
+    dp: the ranks among which rows are cut; the default counts no padding.
+    """
+    h, table = shape.hidden_size, shape.vocab_size * shape.hidden_size / tp
+    norms = shape.layer_params - shape.layer_matrix_params  # whole on every tensor-parallel rank
+    positions = shape.num_positions * h
+    layer = shape.layer_matrix_params / tp + norms
+    q_size, kv_size = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+    into_mlp, inner = shape.num_mlp_matrices - 1, shape.intermediate_size
+    cuts = (  # rows of a tensor, and numbers a row in all tensors that have so many
+        (q_size / tp, h),
+        (kv_size / tp, 2 * h),
+        (inner / tp, into_mlp * h),
+        (h, (q_size + inner) / tp + norms / h),
+    )
+    padded_layer = layer + sum(_missing(rows, dp) * width for rows, width in cuts)
+
+    def part(root: float, tables: int, head: float, held: float) -> StagePart:
         return StagePart(
             num_layers=-(-shape.num_layers // pp),
-            layer=shape.layer_matrix_params / tp + norms,
+            layer=layer,
             root=root,
+            padded_layer=padded_layer,
+            padded_root=root + _missing(shape.vocab_size / tp, dp) * h * tables + _missing(h, dp) * (head > 0),
             head=head,
-            down=shape.hidden_size * shape.intermediate_size / tp,
+            down=h * inner / tp,
             in_flight=held,
         )
 
     if pp == 1:
-        return [part(table * (1 if shape.tied else 2) + positions + shape.hidden_size, table, in_flight)]
-    return [part(table + positions, 0.0, in_flight), part(table + shape.hidden_size, table, 1.0)]
+        tables = 1 if shape.tied else 2
+        return [part(table * tables + positions + h, tables, table, in_flight)]
+    return [part(table + positions, 1, 0.0, in_flight), part(table + h, 1, table, 1.0)]
+
+
+def _missing(rows: float, dp: int) -> float:
+    """Rows of padding until dp divides them."""
+    return -rows % dp
 
 
 def moments(part: StagePart, acts: Activations, bits: Precision, dp: int, stage: int) -> Iterator[MemoryUse]:
@@ -80,8 +107,10 @@ def moments(part: StagePart, acts: Activations, bits: Precision, dp: int, stage:
     layers, layer, root = part.num_layers, part.layer, part.root
     params = layers * layer + root
     whole = stage < 2 or (stage == 2 and not bits.gathers)  # nothing is gathered: the weights are here
-    weights = params * bits.weight_bytes / (1 if whole else dp)
-    optimizer = params * bits.optimizer_bytes / (dp if stage else 1)
+    wide, wide_root = (part.padded_layer, part.padded_root) if bits.gathers else (layer, root)  # as it is sent
+    cut = (layers * wide + wide_root) / dp
+    weights = bits.weight_bytes * (params if whole else cut)
+    optimizer = bits.optimizer_bytes * (cut if stage else params)
     waiting = (part.in_flight - 1) * layers * acts.kept  # of micro-batches whose backward comes later
     c, r, g = bits.compute_bytes, bits.reduce_bytes, bits.gradient_bytes
 
@@ -99,20 +128,20 @@ def moments(part: StagePart, acts: Activations, bits: Precision, dp: int, stage:
 
     kept = layers * acts.kept + waiting
     if part.head:
-        blocks = layers * layer if stage == 2 else 0.0
-        yield use("the loss's backward", 0.0, kept + acts.loss, blocks and blocks + root)
-        yield use("the head is gathered", 0.0, kept + acts.head, blocks + root * (2 if stage == 3 else 1))
-        yield use("the head's backward", c * part.head, kept + acts.head + acts.stream, root + (blocks or layer))
+        blocks = layers * wide if stage == 2 else 0.0
+        yield use("the loss's backward", 0.0, kept + acts.loss, blocks and blocks + wide_root)
+        yield use("the head is gathered", 0.0, kept + acts.head, blocks + wide_root * (2 if stage == 3 else 1))
+        yield use("the head's backward", c * part.head, kept + acts.head + acts.stream, wide_root + (blocks or wide))
     for done in sorted({0, 1, layers - 2, layers - 1} & set(range(layers))):  # blocks whose backward is over
         left = layers - done
-        sharded = done * layer * g / dp
+        sharded = done * wide * g / dp
         kept = (left - 1) * acts.kept + waiting
-        gathered = root + (left if stage == 2 else min(left, 2)) * layer  # at stage 3 this block and the next
+        gathered = wide_root + (left if stage == 2 else min(left, 2)) * wide  # at stage 3 this block and the next
         first = c * (part.head + part.down) + sharded
-        yield use("a block's backward", first, kept + acts.layer + acts.block_backward, gathered, done and r * layer)
+        yield use("a block's backward", first, kept + acts.layer + acts.block_backward, gathered, done and r * wide)
         last = c * (part.head + layer) + sharded
-        yield use("a block's last gradient", last, kept + 2 * acts.stream, gathered, done and r * layer)
-    sharded = layers * layer * g / dp
-    yield use("the last backward", c * root + sharded, 2 * acts.stream + waiting, root, r * layer)
-    yield use("the last reduce-scatter", c * root + sharded, acts.stream + waiting, 0.0, r * root)
-    yield use("the optimizer's step", params * g / dp, 0.0, 0.0)
+        yield use("a block's last gradient", last, kept + 2 * acts.stream, gathered, done and r * wide)
+    sharded = layers * wide * g / dp
+    yield use("the last backward", c * root + sharded, 2 * acts.stream + waiting, wide_root, r * wide)
+    yield use("the last reduce-scatter", c * root + sharded, acts.stream + waiting, 0.0, r * wide_root)
+    yield use("the optimizer's step", cut * g, 0.0, 0.0)
