@@ -10,6 +10,7 @@ x is (..., T, hidden_size) everywhere, and T is divided by the world size where 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,104 +36,57 @@ SEQUENCE = -2  # the dimension of tokens
 
 def copy_to_region(x: Tensor, group: Group = None) -> Tensor:
     """f: the same x on every rank; its gradient is summed over the ranks, each of which used x for its own part."""
-    return _call(_CopyToRegion, x, group)
+    return _region(x, _keep, _all_reduce, group)
 
 
 def reduce_from_region(x: Tensor, group: Group = None) -> Tensor:
     """g: the ranks' parts of a sum become the sum on every rank; its gradient is the same for each part."""
-    return _call(_ReduceFromRegion, x, group)
+    return _region(x, _all_reduce, _keep, group)
 
 
 def gather_from_sequence(x: Tensor, group: Group = None) -> Tensor:
     """f with a shared sequence: (..., T / world_size, H) -> (..., T, H); its gradient is reduce-scattered."""
-    return _call(_GatherFromSequence, x, group)
+    return _region(x, _all_gather, _reduce_scatter, group)
 
 
 def reduce_scatter_to_sequence(x: Tensor, group: Group = None) -> Tensor:
     """g with a shared sequence: parts of a sum (..., T, H) -> the sum for this rank's (..., T / world_size, H)."""
-    return _call(_ReduceScatterToSequence, x, group)
+    return _region(x, _reduce_scatter, _all_gather, group)
 
 
 def split_to_sequence(x: Tensor, group: Group = None) -> Tensor:
     """Keep this rank's tokens of what every rank holds: (..., T, H) -> (..., T / world_size, H). Forward is free."""
-    return _call(_SplitToSequence, x, group)
+    return _region(x, _own_tokens, _all_gather, group)
 
 
 def join_from_sequence(x: Tensor, group: Group = None) -> Tensor:
     """(..., T / world_size, H) -> (..., T, H) for a part that all ranks then compute alike: no sum of gradients."""
-    return _call(_JoinFromSequence, x, group)
+    return _region(x, _all_gather, _own_tokens, group)
 
 
-class _CopyToRegion(Function):
+Operation = Callable[[Tensor, Group], Tensor]
+
+
+class _Region(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
-        ctx.group = group
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _all_reduce(gradient, ctx.group), None
-
-
-class _ReduceFromRegion(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
-        return _all_reduce(x, group)
+    def forward(ctx: Any, x: Tensor, forward: Operation, backward: Operation, group: Group) -> Tensor:
+        ctx.operation, ctx.group = backward, group
+        return forward(x, group)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return ctx.operation(gradient, ctx.group), None, None, None
 
 
-class _GatherFromSequence(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
-        ctx.group = group
-        return _all_gather(x, group)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _reduce_scatter(gradient, ctx.group), None
-
-
-class _ReduceScatterToSequence(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
-        ctx.group = group
-        return _reduce_scatter(x, group)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _all_gather(gradient, ctx.group), None
-
-
-class _SplitToSequence(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
-        ctx.group = group
-        return _own_tokens(x, group)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _all_gather(gradient, ctx.group), None
-
-
-class _JoinFromSequence(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
-        ctx.group = group
-        return _all_gather(x, group)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _own_tokens(gradient, ctx.group), None
-
-
-def _call(operator: type[Function], x: Tensor, group: Group) -> Tensor:
-    if x.dim() < 2 and operator not in (_CopyToRegion, _ReduceFromRegion):
+def _region(x: Tensor, forward: Operation, backward: Operation, group: Group) -> Tensor:
+    if x.dim() < 2 and forward is not _keep and backward is not _keep:
         raise UsageError(f"A shared sequence needs x of (..., T, hidden_size); got the shape {tuple(x.shape)}.")
-    result: Tensor = operator.apply(x, group)  # type: ignore[no-untyped-call]
+    result: Tensor = _Region.apply(x, forward, backward, group)  # type: ignore[no-untyped-call]
     return result
+
+
+def _keep(x: Tensor, group: Group) -> Tensor:
+    return x.view_as(x)
 
 
 def _all_reduce(x: Tensor, group: Group) -> Tensor:
