@@ -1,6 +1,7 @@
 """Widgets: what a learner turns, predicts and watches. Each also works, still, where no front end runs."""
 
 from labkit.widgets.controls import Choice, Control, Slider
+from labkit.widgets.memory_bar import memory_bar
 from labkit.widgets.panel import Panel, Swept
 from labkit.widgets.prediction import PredictionForm, predict
 from labkit.widgets.progress_bar import Progress, progress
@@ -16,6 +17,7 @@ __all__ = [
     "Slider",
     "Swept",
     "TimelineView",
+    "memory_bar",
     "predict",
     "progress",
     "score_view",
