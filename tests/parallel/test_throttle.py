@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch.distributed._functional_collectives import all_gather_tensor, all_reduce, reduce_scatter_tensor
 
 from labkit.launch import run
 from labkit.parallel import delayed, throttle
@@ -53,7 +52,7 @@ def every_call(group: dist.ProcessGroup) -> dict[str, Any]:
     dist.all_to_all(exchanged := [new(8) for _ in range(n)], list(whole.chunk(n)), group=group)
     out |= {"all_to_all_single": mixed, "all_to_all": exchanged}
     dist.all_gather_object(names := [None] * n, {"rank": rank}, group=group)
-    out |= {"all_gather_object": names} | _point_to_point(group, own) | _functional(group, own, whole)
+    out |= {"all_gather_object": names} | _point_to_point(group, own)
     with dist.distributed_c10d._coalescing_manager(group, async_ops=True) as together:
         dist.all_reduce(first := own.clone(), group=group)
         dist.all_reduce(second := 2 * own, group=group)
@@ -82,12 +81,6 @@ def _point_to_point(group: dist.ProcessGroup, own: torch.Tensor) -> dict[str, An
     late.wait()
     sending.wait()
     return {"batch_isend_irecv": came, "tagged": [first, second]}
-
-
-def _functional(group: dist.ProcessGroup, own: torch.Tensor, whole: torch.Tensor) -> dict[str, Any]:
-    summed, gathered = all_reduce(own, "sum", group), all_gather_tensor(own, 0, group)
-    scattered = reduce_scatter_tensor(whole, "sum", 0, group)
-    return {"functional": [summed + 0, gathered + 0, scattered + 0]}
 
 
 def _record() -> dict[str, Any]:
