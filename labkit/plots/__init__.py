@@ -4,6 +4,7 @@ from labkit.plots.ceilings import plot_ceilings
 from labkit.plots.figures import figure_html, figure_text, show_figures
 from labkit.plots.memory import plot_memory
 from labkit.plots.picture import Picture, picture_html, picture_png, show
+from labkit.plots.plans import plot_plans
 from labkit.plots.roofline import RooflinePoint, plot_roofline
 from labkit.plots.samples import plot_samples
 from labkit.plots.serving import plot_slots, plot_throughput
@@ -23,6 +24,7 @@ __all__ = [
     "picture_png",
     "plot_ceilings",
     "plot_memory",
+    "plot_plans",
     "plot_roofline",
     "plot_samples",
     "plot_slots",
