@@ -18,7 +18,10 @@ LOG_LINES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """How one rank failed. at: time.monotonic(); code: exit code, or minus the signal, where it left no error."""
+    """How one rank failed. at: time.monotonic(); code: exit code, or minus the signal, where it left no error.
+
+    lost: how its machine or its host there went, where nobody can say more.
+    """
 
     rank: int
     at: float
@@ -27,6 +30,7 @@ class Failure:
     traceback: str = ""
     lost_a_peer: bool = False
     code: int = 0
+    lost: str = ""
     returned: bool = False
 
 
@@ -56,18 +60,22 @@ def raise_failure(failure: Failure, ranks: int, folder: Path) -> NoReturn:
     """As RankError with the rank's own traceback, or LaunchError for a rank that was lost."""
     file = folder / f"rank-{failure.rank}.log"
     log = file.read_text(errors="replace") if file.exists() else ""
+    node = folder / f"rank-{failure.rank}.node"
+    who = f"rank {failure.rank} of {ranks}" + (f" on {node.read_text()}" if node.exists() else "")
     if failure.traceback:
-        message = f"rank {failure.rank} of {ranks} raised {failure.type}: {failure.message}\n\n{failure.traceback}"
+        message = f"{who} raised {failure.type}: {failure.message}\n\n{failure.traceback}"
         raise RankError(message, rank=failure.rank, remote_traceback=failure.traceback, log=log)
-    if failure.code < 0:
+    when = ", after its function had returned" if failure.returned else ", before its function returned"
+    if failure.lost:
+        how, when = failure.lost, ""
+    elif failure.code < 0:
         how = f"was killed by {_signal_name(-failure.code)}"
         if failure.code == -signal.SIGKILL:
             how += " (out of memory?)"
     else:
         how = f"left with exit code {failure.code} and no error"
-    when = "after its function had returned" if failure.returned else "before its function returned"
     tail = "\n".join(log.splitlines()[-LOG_LINES:]) or "(it printed nothing)"
-    raise LaunchError(f"rank {failure.rank} of {ranks} {how}, {when}. The end of its log:\n{tail}")
+    raise LaunchError(f"{who} {how}{when}. The end of its log:\n{tail}")
 
 
 def _signal_name(number: int) -> str:

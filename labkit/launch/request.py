@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from numbers import Real
 
 from labkit.errors import UsageError
+from labkit.launch.ray_address import ADDRESS
 from labkit.units import MIB, format_bytes
 
 __all__ = ["PLACES", "PLAIN_RANK_BYTES", "RANK_BYTES", "checked_backend"]
 
-PLACES = ("local",)
+PLACES = ("local", "ray")
 RANK_BYTES = 230 * MIB  # resident memory of one rank that has imported torch and joined a gloo group
 PLAIN_RANK_BYTES = 16 * MIB  # the same without torch
 
@@ -18,14 +19,16 @@ PLAIN_RANK_BYTES = 16 * MIB  # the same without torch
 def checked_backend(
     *, ranks: int, on: str, backend: str | None, deadline_s: object, env: Mapping[str, str], num_threads: int
 ) -> str | None:
-    """The backend that is meant. UsageError for what cannot be."""
+    """The backend that is meant; elsewhere "auto" stays so. UsageError for what cannot be."""
     from labkit.hardware import machine
 
-    here = machine()
     _whole("ranks", ranks)
     _whole("num_threads", num_threads)
-    if on not in PLACES:
-        raise UsageError(f'on must be one of the places that are available; got {on!r}. Use "local", this machine.')
+    if on not in PLACES and not (isinstance(on, str) and ADDRESS.fullmatch(on)):
+        raise UsageError(
+            f'on must be a place that is available; got {on!r}. Use "local", this machine, "ray", or the address of a '
+            'Ray cluster: "ray://host:10001", or "host:6379" on a node of it.'
+        )
     if backend not in ("auto", "gloo", "nccl", None):
         raise UsageError(f'backend must be "auto", "gloo", "nccl" or None; got {backend!r}.')
     if isinstance(deadline_s, bool) or not isinstance(deadline_s, Real) or not float(deadline_s) > 0:
@@ -33,6 +36,9 @@ def checked_backend(
     for name, value in env.items():
         if not isinstance(name, str) or not isinstance(value, str) or "\0" in name + value or "=" in name:
             raise UsageError(f'env takes texts, such as {{"NAME": "1"}}; got {name!r}: {value!r}.')
+    if on != "local":  # what the cluster has is seen there
+        return backend
+    here = machine()
     num_gpus = len(here.accelerators)
     if backend == "auto":  # nccl refuses two ranks on one GPU; gloo runs them
         backend = here.backend if here.backend != "nccl" or ranks <= num_gpus else "gloo"

@@ -1,4 +1,4 @@
-"""A function over N ranks: fresh processes, fed by cloudpickle, meeting through a file store.
+"""A function over N ranks: fresh processes, fed by cloudpickle, meeting through a file store (across machines, TCP's).
 
 Why not multiprocessing: ``spawn`` cannot pickle a function of a notebook cell, and ``fork`` deadlocks once the kernel
 has run a backward (autograd's threads do not survive the fork).
@@ -6,7 +6,6 @@ has run a backward (autograd's threads do not survive the fork).
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 import tempfile
@@ -20,7 +19,9 @@ import cloudpickle
 
 from labkit.errors import DeadlineError, LaunchError
 from labkit.launch.failure import first_failure, has_failed, raise_failure
-from labkit.launch.guarded import Guarded
+from labkit.launch.ranks import Ranks
+from labkit.launch.ray_address import ray_address
+from labkit.launch.ray_ranks import RayRanks
 from labkit.launch.request import checked_backend
 from labkit.launch.sending import cell_sources, write_call
 from labkit.launch.whereabouts import whereabouts
@@ -28,10 +29,8 @@ from labkit.measure import OnProgress
 
 __all__ = ["Launched", "run"]
 
-WORKER = Path(__file__).parent / "worker.py"
 PORTABLE = sys.platform != "linux"
-OTHERS_GRACE_S = 1.0  # after a rank failed: long enough for the one that really caused it to be noticed
-STACK_S = 0.3  # to write down where they are
+OTHERS_GRACE_S = 1.0  # after a rank failed: long enough to see who else did
 SPARE_S = 30.0  # the guard's own deadline is later: it serves when this process is stopped (SIGSTOP, a debugger)
 TICK_S = 0.02
 TELL_S = 0.2
@@ -65,12 +64,18 @@ def run(
     with a GPU for each rank, else gloo), "gloo", "nccl", or None for plain processes without torch. RANK, LOCAL_RANK
     and WORLD_SIZE are set as torchrun sets them, and LABKIT_RANK and LABKIT_WORLD_SIZE.
 
+    on: "local", this machine; "ray", the Ray of this process, of RAY_ADDRESS or of `ray start`, else one of its own for
+    this call; or a cluster's address, "ray://host:10001", "host:6379" on a node of it. There all ranks start or none:
+    each takes num_threads CPUs (with nccl a GPU), and they wait for their place until deadline_s. The nodes need the
+    packages that fn uses, not labkit; their environment is their own, with ``env`` over it.
+
     RankError: a rank raised; the first that did, with its own traceback. LaunchError: a rank was lost without an error
     of its own. DeadlineError: not done within deadline_s; it says where each rank was. In every case, on Ctrl-C, and
     when this process is killed, no process is left, also none that a rank started.
     """
+    env = env or {}
     backend = checked_backend(
-        ranks=ranks, on=on, backend=backend, deadline_s=deadline_s, env=env or {}, num_threads=num_threads
+        ranks=ranks, on=on, backend=backend, deadline_s=deadline_s, env=env, num_threads=num_threads
     )
     deadline_s = float(deadline_s)
     started = time.monotonic()
@@ -84,14 +89,22 @@ def run(
             "sys_path": [str(path) for path in sys.path],
             "sources": cell_sources(),
             "watch_parent": PORTABLE,
+            "elsewhere": False,
+            "host": None,
         }
-        (folder / "setup.pickle").write_bytes(pickle.dumps(setup))
-        children = [_child(folder, rank, ranks, num_threads, env or {}) for rank in range(ranks)]
-        label = f"{getattr(fn, '__name__', type(fn).__name__)} on {_ranks(ranks)}"
+        name = f"{getattr(fn, '__name__', type(fn).__name__)} on {_ranks(ranks)}"
         spare = deadline_s + SPARE_S
-        with Guarded(
-            children, name=label, kind="launch", deadline_s=spare, scratch=[folder], portable=PORTABLE
-        ) as group:
+        if on == "local":
+            group: Ranks = Ranks(
+                folder, ranks=ranks, name=name, deadline_s=spare, num_threads=num_threads, env=env, portable=PORTABLE
+            )
+        else:
+            address = ray_address(on)
+            there = RayRanks(folder, address=address, ranks=ranks, name=name, deadline_s=spare, portable=PORTABLE)
+            setup |= there.setup(env)
+            group = there
+        (folder / "setup.pickle").write_bytes(pickle.dumps(setup))
+        with group:
             startup_s = _wait(group, folder, ranks, deadline_s, started, on_progress)
         values = tuple(_value(folder, rank) for rank in range(ranks))
         logs = tuple((folder / f"rank-{rank}.log").read_text(errors="replace") for rank in range(ranks))
@@ -101,24 +114,8 @@ def run(
     return Launched(values=values, logs=logs, startup_s=startup_s, duration_s=duration_s)
 
 
-def _child(folder: Path, rank: int, ranks: int, num_threads: int, env: Mapping[str, str]) -> dict[str, Any]:
-    defaults = {
-        "OMP_NUM_THREADS": str(num_threads),
-        "PYTHONUNBUFFERED": "1",
-        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
-    }
-    place = {f"{prefix}RANK": str(rank) for prefix in ("", "LOCAL_", "LABKIT_")}
-    world = {f"{prefix}WORLD_SIZE": str(ranks) for prefix in ("", "LOCAL_", "LABKIT_")}
-    return {
-        "argv": [sys.executable, "-P", str(WORKER), str(folder)],
-        "env": {**os.environ, **defaults, **env, **place, **world},
-        "cwd": None,
-        "log": str(folder / f"rank-{rank}.log"),
-    }
-
-
 def _wait(
-    group: Guarded, folder: Path, ranks: int, deadline_s: float, started: float, on_progress: OnProgress | None
+    group: Ranks, folder: Path, ranks: int, deadline_s: float, started: float, on_progress: OnProgress | None
 ) -> float:
     """Until every rank has left its value; the seconds until all had joined. Raises as `run` says."""
     ready_s: float | None = None
@@ -134,8 +131,11 @@ def _wait(
         if len(ended) == ranks:
             return now if ready_s is None else ready_s
         if now > deadline_s:
+            missing = group.unplaced()
+            if missing:
+                raise DeadlineError(f"{_ranks(ranks)}, no place on the cluster within {deadline_s:g} s. {missing}")
             group.ask_where()
-            time.sleep(STACK_S)
+            time.sleep(group.stack_s)
             raise DeadlineError(
                 f"{_ranks(ranks)}, not done within {deadline_s:g} s: ended. Raise deadline_s, or see whether one waits "
                 f"for another:\n{whereabouts(folder, ranks)}"
@@ -145,20 +145,27 @@ def _wait(
             raise LaunchError(f"The ranks were ended from outside before they were done. {fault}")
         if on_progress and now - told >= TELL_S:
             told = now
-            state = f"{_ranks(ranks)} starting" if ready_s is None else f"running {now - ready_s:.1f} s"
+            stage = group.stage()
+            starting = f"{stage}, for {_ranks(ranks)}" if stage else f"{_ranks(ranks)} starting"
+            state = starting if ready_s is None else f"running {now - ready_s:.1f} s"
             on_progress(len(ended) / ranks, state)
         time.sleep(TICK_S)
 
 
-def _raise_first(group: Guarded, folder: Path, ranks: int) -> None:
-    """After the others had a moment to say what they know, raise the failure that came first."""
-    until = time.monotonic() + OTHERS_GRACE_S
-    while time.monotonic() < until:
+def _raise_first(group: Ranks, folder: Path, ranks: int) -> None:
+    """After the others had a moment to say what they know, raise the failure that came first. A longer moment while all
+    that is known is that a peer was lost."""
+    started = time.monotonic()
+    while True:
         ended = group.ended()
+        first = first_failure(folder, ranks, ended)
+        patience_s = group.others_s if first.lost_a_peer else OTHERS_GRACE_S
+        if time.monotonic() - started > patience_s:
+            break
         if all(rank in ended or has_failed(folder, rank, ended) for rank in range(ranks)):
             break
         time.sleep(TICK_S)
-    raise_failure(first_failure(folder, ranks, group.ended()), ranks, folder)
+    raise_failure(first, ranks, folder)
 
 
 def _value(folder: Path, rank: int) -> Any:

@@ -9,13 +9,19 @@ from pathlib import Path
 __all__ = ["whereabouts"]
 
 FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)')
-WORKER = str(Path(__file__).parent / "worker.py")
+WORKER = "labkit/launch/worker.py"  # wherever labkit lies on the rank's machine
 LIBRARIES = tuple({sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def whereabouts(folder: Path, ranks: int) -> str:
     """One line a rank: where it is, and what it printed last."""
-    return "\n".join(f"  rank {rank}: {_place(folder, rank)}; {_last_line(folder, rank)}" for rank in range(ranks))
+    lines = [f"{_place(folder, rank)}; {_last_line(folder, rank)}" for rank in range(ranks)]
+    return "\n".join(f"  rank {rank}{_on(folder, rank)}: {line}" for rank, line in enumerate(lines))
+
+
+def _on(folder: Path, rank: int) -> str:
+    node = folder / f"rank-{rank}.node"
+    return f" on {node.read_text()}" if node.exists() else ""
 
 
 def _place(folder: Path, rank: int) -> str:
@@ -25,7 +31,7 @@ def _place(folder: Path, rank: int) -> str:
         return "still starting, or waiting for the others to join"
     stack = folder / f"rank-{rank}.stack"
     frames = FRAME.findall(stack.read_text(errors="replace")) if stack.exists() else []
-    own = [frame for frame in frames if not frame[0].startswith(LIBRARIES) and frame[0] != WORKER]
+    own = [frame for frame in frames if not frame[0].startswith(LIBRARIES) and not frame[0].endswith(WORKER)]
     if not own:
         return "running, nobody knows where"
     file, line, function = own[0]

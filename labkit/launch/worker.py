@@ -1,7 +1,7 @@
 """One rank: unpickle the function, join the group, call it, leave the value or the error in a file.
 
-``python -P worker.py FOLDER`` with RANK and WORLD_SIZE in the environment, as torchrun sets them. Started by its path,
-and importing nothing of labkit, a rank without torch is up in a tenth of a second.
+``python -P worker.py FOLDER`` with RANK, LOCAL_RANK and WORLD_SIZE in the environment, as torchrun sets them. Started
+by its path, and importing nothing of labkit, a rank without torch is up in a tenth of a second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ __all__ = ["main"]
 
 LONGEST_S = 30 * 86400.0  # more than this is no limit, and torch cannot hold it
 # How torch, gloo and nccl say that a peer has gone: the consequence of another rank's failure.
-PEER_WORDS = ("closed by peer", "reset by peer", "socket closed", "broken pipe", "remote process exited")
+PEER_WORDS = (
+    "closed by peer",
+    "reset by peer",
+    "socket closed",
+    "broken pipe",
+    "remote process exited",
+    "connection was likely closed",  # the store of rank 0, where ranks meet over TCP
+    "client socket has failed to connect",
+)
 
 
 def main(folder: Path) -> int:
@@ -31,8 +39,9 @@ def main(folder: Path) -> int:
     rank = int(os.environ["RANK"])
     try:
         setup = pickle.loads((folder / "setup.pickle").read_bytes())
-        # What the owner can import, the function's modules among it, its ranks can import as well.
-        sys.path[:] = setup["sys_path"]
+        # What the owner can import, the function's modules among it, its ranks can import as well; on another machine
+        # also what is installed there.
+        sys.path[:] = dict.fromkeys([*setup["sys_path"], *(sys.path if setup["elsewhere"] else ())])
         for name, lines in setup["sources"].items():
             linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
         if setup["watch_parent"]:
@@ -40,7 +49,7 @@ def main(folder: Path) -> int:
         # Asked where it is, a rank answers also from a busy loop or a collective that hangs: no Python runs for it.
         stack = os.open(folder / f"rank-{rank}.stack", os.O_WRONLY | os.O_CREAT)
         faulthandler.register(signal.SIGUSR1, stack, all_threads=False)
-        _leave_value(folder / f"rank-{rank}.value", _call(folder, rank, setup), rank)
+        _call(folder, rank, setup)
     except BaseException as error:
         at = time.monotonic()
         _leave(folder / f"rank-{rank}.error", pickle.dumps({"at": at, **_told(error)}))
@@ -49,12 +58,11 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _call(folder: Path, rank: int, setup: dict[str, Any]) -> object:
+def _call(folder: Path, rank: int, setup: dict[str, Any]) -> None:
     import cloudpickle
 
     backend = setup["backend"]
-    if backend is not None:
-        _join(folder / "store", backend, rank, setup)
+    store = None if backend is None else _join(folder, backend, rank, setup)
     with (folder / "call.pickle").open("rb") as file:
         function, args, kwargs = cloudpickle.load(file)
     (folder / f"rank-{rank}.ready").touch()
@@ -64,26 +72,43 @@ def _call(folder: Path, rank: int, setup: dict[str, Any]) -> object:
 
         if dist.is_initialized():  # unless the function has done so itself
             dist.destroy_process_group()
-    return value
+    _leave_value(folder / f"rank-{rank}.value", value, rank)
+    if store is not None and rank == 0 and setup["host"]:  # others may still need what it serves
+        while not (folder / "all.done").exists():
+            time.sleep(0.02)
 
 
-def _join(store: Path, backend: str, rank: int, setup: dict[str, Any]) -> None:
+def _join(folder: Path, backend: str, rank: int, setup: dict[str, Any]) -> object:
+    """Join the group; the store through which its members found each other."""
     import torch
     import torch.distributed as dist
 
     torch.set_num_threads(setup["num_threads"])
     if backend == "nccl":
-        torch.cuda.set_device(rank)
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     world_size = int(os.environ["WORLD_SIZE"])
-    # Not by a file:// address, which would trip over a '#' or '?' in the path.
-    file_store = dist.FileStore(str(store), world_size)  # type: ignore[attr-defined]
-    dist.init_process_group(
-        backend,
-        store=file_store,
-        rank=rank,
-        world_size=world_size,
-        timeout=timedelta(seconds=min(setup["deadline_s"], LONGEST_S)),
-    )
+    timeout = timedelta(seconds=min(setup["deadline_s"], LONGEST_S))
+    if setup["host"]:
+        store = _meet(folder / "store.port", setup["host"], rank, world_size, timeout)
+    else:
+        # Not by a file:// address, which would trip over a '#' or '?' in the path.
+        store = dist.FileStore(str(folder / "store"), world_size)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    return store
+
+
+def _meet(port: Path, host: str, rank: int, world_size: int, timeout: timedelta) -> Any:
+    """Where no folder is shared: a store that rank 0 serves on ``host``. It lets the system choose the port, so that
+    none is taken between the choice and the use; ``port`` is where it says which, and where the others are told."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    if rank == 0:
+        store = TCPStore(host, 0, world_size, is_master=True, timeout=timeout, wait_for_workers=False)
+        _leave(port, str(store.port).encode())
+        return store
+    while not port.exists():
+        time.sleep(0.02)
+    return TCPStore(host, int(port.read_text()), world_size, is_master=False, timeout=timeout)
 
 
 def _leave_value(path: Path, value: object, rank: int) -> None:

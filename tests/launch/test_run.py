@@ -145,7 +145,7 @@ def test_a_temporary_folder_with_a_strange_name(tmp_path: Path, monkeypatch: pyt
         ({"ranks": 10**6}, "Use at most"),
         ({"ranks": 10**6, "backend": None}, "Use at most"),
         ({"on": "mars"}, "got 'mars'. Use \"local\""),
-        ({"on": "ray://head:10001"}, 'Use "local"'),
+        ({"on": "ray://head"}, '"ray://host:10001"'),
         ({"backend": "mpi"}, "got 'mpi'"),
         ({"deadline_s": 0}, "deadline_s must be a positive number"),
         ({"deadline_s": None}, "deadline_s must be a positive number"),

@@ -1,0 +1,261 @@
+"""A gang of ranks on a Ray cluster: a place for all or none, one actor each, and what they leave brought home."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import pickle
+import time
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import labkit
+from labkit.errors import LaunchError, UsageError
+from labkit.launch import ray_rank
+from labkit.launch.ranks import defaults, place_in_world
+from labkit.launch.request import PLAIN_RANK_BYTES, RANK_BYTES
+from labkit.units import format_bytes
+
+__all__ = ["Gang", "Seat"]
+
+PACKAGE = Path(labkit.__file__).parent
+POLL_S = 0.5
+SILENT_S = 8.0  # for a rank whose peers have lost one
+CLOSE_S = 6.0
+GROWING = ("log", "stack")
+
+
+@dataclass(slots=True, kw_only=True)
+class Seat:
+    """One rank's actor, and how far its files are here. offset_s: our clock minus its node's."""
+
+    actor: Any
+    who: dict[str, Any]
+    offset_s: float
+    rank: int = -1
+    have: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    poll: Any = None
+    asked_at: float = 0.0
+    has_value: bool = False
+    open: bool = True
+
+    @property
+    def node(self) -> str:
+        return f"node {self.who['address']} ({self.who['node'][:8]})"
+
+
+class Gang:
+    """place, start, step until done, close. ``folder`` is the caller's."""
+
+    def __init__(self, ray: Any, folder: Path, setup: dict[str, Any]) -> None:
+        self.ray, self.folder, self.setup = ray, folder, setup
+        self.ranks: int = setup["ranks"]
+        self.group: Any = None
+        self.actors: list[Any] = []
+        self.seats: list[Seat] = []
+        self.released = self.lost_a_peer = False
+
+    def place(self) -> None:
+        """Wait until the cluster has a place for every rank at once, telling what is missing meanwhile."""
+        (self.folder / "stage").write_text("waiting for a place on the cluster")
+        has = self.ray.cluster_resources()
+        if self.setup["backend"] == "auto":
+            self.setup["backend"] = "nccl" if has.get("GPU", 0) >= self.ranks else "gloo"
+        each = PLAIN_RANK_BYTES if self.setup["backend"] is None else RANK_BYTES
+        if self.ranks * each > has.get("memory", float("inf")):
+            raise UsageError(
+                f"{self.ranks} ranks need about {format_bytes(self.ranks * each)} before they do anything; the cluster "
+                f"has {format_bytes(has['memory'])}. Use at most {int(has['memory'] // each)}."
+            )
+        bundle = {"CPU": self.setup["num_threads"], "memory": each}
+        if self.setup["backend"] == "nccl":
+            bundle["GPU"] = 1
+        placing: Any = importlib.import_module("ray.util.placement_group")
+        self.group = placing.placement_group([bundle] * self.ranks, strategy="PACK")
+        while not self.group.wait(1):
+            self._tell_what_is_missing(bundle)
+        (self.folder / "unplaced").unlink(missing_ok=True)
+
+    def _tell_what_is_missing(self, bundle: dict[str, float]) -> None:
+        wanted = ", ".join(_amount(name, amount) for name, amount in bundle.items())
+        nodes = [node for node in self.ray.nodes() if node["Alive"]]
+        has = "; ".join(f"{node['NodeManagerAddress']} has {_amounts(node['Resources'])}" for node in nodes)
+        text = (
+            f"They want {self.ranks} places of {wanted} each, all at once. The cluster has {len(nodes)} "
+            f"node{'s' if len(nodes) != 1 else ''} ({has}); free are {_amounts(self.ray.available_resources())}. "
+            "Use fewer ranks or threads, add a node, or wait longer for the others on it to finish."
+        )
+        (self.folder / "unplaced.new").write_text(text)
+        (self.folder / "unplaced.new").replace(self.folder / "unplaced")
+
+    def start(self) -> None:
+        """An actor in every place; ranks counted node by node, so that neighbours sit together."""
+        (self.folder / "stage").write_text("starting the ranks' hosts")
+        ray = self.ray
+        ray.cloudpickle.register_pickle_by_value(ray_rank)  # nodes need no labkit of their own
+        strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
+        for index in range(self.ranks):
+            strategy = strategies.PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=index)
+            host = ray.remote(ray_rank.RankHost).options(
+                num_cpus=self.setup["num_threads"],
+                num_gpus=1 if self.setup["backend"] == "nccl" else 0,
+                scheduling_strategy=strategy,
+                max_restarts=0,
+            )
+            self.actors.append(host.remote())
+        self.setup |= {"package": str(PACKAGE), "digest": ray_rank.digest(PACKAGE)}
+        try:
+            found = ray.get([actor.who.remote(self.setup) for actor in self.actors])
+            seats = [
+                Seat(actor=actor, who=who, offset_s=self._offset_s(actor))
+                for actor, who in zip(self.actors, found, strict=True)
+            ]
+        except ray.exceptions.RayActorError as error:
+            raise LaunchError(f"A rank's host on the cluster could not be started: {_cause(error)}") from error
+        nodes = list(dict.fromkeys(seat.who["node"] for seat in seats))
+        self.seats = sorted(seats, key=lambda seat: nodes.index(seat.who["node"]))
+        one_machine = len({seat.who["address"] for seat in seats}) == 1
+        self.setup |= {"elsewhere": True, "host": "127.0.0.1" if one_machine else self.seats[0].who["address"]}
+        call = ray.put((self.folder / "call.pickle").read_bytes())
+        package = None if all(seat.who["has_labkit"] for seat in seats) else ray.put(_zipped(PACKAGE))
+        for rank, seat in enumerate(self.seats):
+            seat.rank = rank
+            here = [other for other in self.seats if other.who["node"] == seat.who["node"]]
+            env = {
+                **defaults(self.setup["num_threads"], seat.who["loopback" if one_machine else "interface"]),
+                **self.setup["env"],
+                **place_in_world(rank, here.index(seat), self.ranks, len(here)),
+            }
+            if seat.who["gpus"]:  # each sees its node's, as torchrun's ranks do: LOCAL_RANK says which is its own
+                env["CUDA_VISIBLE_DEVICES"] = ",".join(gpu for other in here for gpu in other.who["gpus"])
+            (self.folder / f"rank-{rank}.node").write_text(seat.node)
+            lib = None if seat.who["has_labkit"] else package
+            seat.actor.start.remote(rank, self.setup, call, lib, env, self.setup["deadline_s"])
+            self._ask(seat)
+
+    def _offset_s(self, actor: Any) -> float:
+        """Our clock minus the node's, by the quickest of three answers: half its time is the error."""
+        tries: list[tuple[float, float]] = []
+        for _ in range(3):
+            asked = time.monotonic()
+            theirs = self.ray.get(actor.clock.remote())
+            now = time.monotonic()
+            tries.append((now - asked, (now + asked) / 2 - theirs))
+        return min(tries)[1]
+
+    def done(self) -> bool:
+        return not any(seat.open for seat in self.seats)
+
+    def _ask(self, seat: Seat) -> None:
+        seat.asked_at = time.monotonic()
+        seat.poll = seat.actor.news.remote(seat.have, POLL_S)
+
+    def step(self) -> None:
+        """Take what has come within POLL_S."""
+        polls = [seat.poll for seat in self.seats if seat.open]
+        come, _ = self.ray.wait(polls, num_returns=1, timeout=POLL_S)
+        for seat in [seat for seat in self.seats if seat.open and seat.poll in come]:
+            try:
+                reply = self.ray.get(seat.poll)
+            except self.ray.exceptions.RayError as error:
+                self._lose(seat, _cause(error))
+                continue
+            self._take(seat, reply)
+            if seat.open:
+                self._ask(seat)
+        for seat in self.seats:
+            if seat.open and self.lost_a_peer and time.monotonic() - seat.asked_at > SILENT_S:
+                self._lose(seat, f"it has not answered for {SILENT_S:g} s")
+        if not self.released and all(seat.has_value or not seat.open for seat in self.seats[1:]):
+            self.released = True
+            self.seats[0].actor.hand.remote("all.done", b"")
+
+    def _take(self, seat: Seat, reply: dict[str, Any]) -> None:
+        for name, (data, size) in reply["files"].items():
+            kind = name.rpartition(".")[2]
+            target = self.folder / (name if kind in GROWING else f"{name}.new")
+            with target.open("ab") as file:
+                file.write(data)
+            seat.have[name] = max(0, seat.have.get(name, 0)) + len(data)
+            seat.sizes[name] = size
+            if kind not in GROWING and seat.have[name] == size:
+                self._whole(seat, name, kind)
+        if reply["ended"] is not None and seat.have == seat.sizes:
+            code, at = reply["ended"]
+            event = {"rank": seat.rank, "code": code, "at": at + seat.offset_s}
+            with (self.folder / "ended.jsonl").open("a") as file:
+                file.write(json.dumps(event) + "\n")
+            seat.open = False
+
+    def _whole(self, seat: Seat, name: str, kind: str) -> None:
+        """A file has come in full."""
+        file = self.folder / f"{name}.new"
+        if kind == "port":
+            if seat.rank == 0:
+                for other in self.seats[1:]:
+                    other.actor.hand.remote(name, file.read_bytes())
+            file.unlink()
+            return
+        if kind == "error":
+            told = pickle.loads(file.read_bytes())
+            told["at"] += seat.offset_s
+            self.lost_a_peer = self.lost_a_peer or told["lost_a_peer"]
+            file.write_bytes(pickle.dumps(told))
+        seat.has_value = seat.has_value or kind == "value"
+        file.replace(self.folder / name)
+
+    def _lose(self, seat: Seat, cause: str) -> None:
+        """Its host has gone, with or without the node."""
+        seat.open = False
+        alive = {node["NodeID"]: node["Alive"] for node in self.ray.nodes()}
+        gone = (
+            "was lost with its node" if not alive.get(seat.who["node"], False) else "was lost: its Ray worker has gone"
+        )
+        file = self.folder / f"rank-{seat.rank}.error"
+        told = {"at": time.monotonic(), "lost": f"{gone} ({cause})"}
+        file.with_name(file.name + ".lost").write_bytes(pickle.dumps(told))
+        file.with_name(file.name + ".lost").replace(file)
+
+    def ask_where(self) -> None:
+        for seat in self.seats:
+            if seat.open:
+                seat.actor.ask_where.remote()
+
+    def close(self) -> None:
+        """End the ranks, then their hosts, then give the place back."""
+        ending = [actor.close.remote() for actor in self.actors]
+        if ending:
+            self.ray.wait(ending, num_returns=len(ending), timeout=CLOSE_S)
+        if self.group is not None:
+            importlib.import_module("ray.util.placement_group").remove_placement_group(self.group)
+        for actor in self.actors:
+            self.ray.kill(actor)
+
+
+def _amount(name: str, amount: float) -> str:
+    return f"{format_bytes(int(amount))} of memory" if name == "memory" else f"{amount:g} {name}"
+
+
+def _amounts(resources: dict[str, float]) -> str:
+    found = [_amount(name, resources.get(name, 0.0)) for name in ("CPU", "GPU", "memory")]
+    return ", ".join(found)
+
+
+def _cause(error: BaseException) -> str:
+    """The one sentence of Ray's page of text that says why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "because" in line or "died" in line or "memory" in line]
+    return (told or lines or [type(error).__name__])[0].rstrip(".")
+
+
+def _zipped(package: Path) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(package.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                archive.write(file, Path(package.name) / file.relative_to(package))
+    return packed.getvalue()
