@@ -46,10 +46,12 @@ def first_failure(folder: Path, ranks: int, ended: Mapping[int, tuple[int, float
     a crash is noticed by others before it is reaped."""
     failures = []
     for rank in range(ranks):
-        error = folder / f"rank-{rank}.error"
+        if not has_failed(folder, rank, ended):
+            continue
+        error = folder / f"rank-{rank}.error"  # looked for afterwards: it may have come in between
         if error.exists():
             failures.append(Failure(rank=rank, **pickle.loads(error.read_bytes())))
-        elif has_failed(folder, rank, ended):
+        else:
             code, at = ended[rank]
             returned = (folder / f"rank-{rank}.value").exists()
             failures.append(Failure(rank=rank, at=at, code=code, returned=returned))
