@@ -56,6 +56,7 @@ def plot_step_over_bandwidth(
             )
         if one_device is not None:
             axes.axhline(one_device.value, ls="--", color=COLORS[5], label="● one device alone")
+        axes.set_xticks([bandwidth / scale for bandwidth in bandwidths], [f"{b / scale:.3g}" for b in bandwidths])
         axes.set_ylim(0, max(time.high for time in times) * 1.12)
         for name, bandwidth in (links or {}).items():
             axes.axvline(bandwidth / scale, ls=":", color=MUTED, lw=1)
