@@ -16,8 +16,9 @@ __all__ = ["FlatShard"]
 class FlatShard:
     """P parameters, padded with zeros to a multiple of the world size n; this rank owns ``shard``, (P_padded / n,).
 
-    The module's parameters become views of ``flat``, (P_padded,). ``gather`` fills it from all ranks, ``release`` gives
-    its memory back, ``reduce`` sums gradients into ``shard.grad``. UsageError: dtypes or devices that differ.
+    The module's parameters become views of ``flat``, (P_padded,), and so is the shard until it is detached. ``gather``
+    fills flat from all ranks, ``reduce`` puts mean gradients into ``shard.grad``; after ``detach_shard``, ``release``
+    gives flat's memory back. UsageError: dtypes or devices that differ.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], group: dist.ProcessGroup | None = None) -> None:
@@ -41,13 +42,16 @@ class FlatShard:
             view.copy_(p.data)
             p.data = view
             offset += p.numel()
-        mine = self.flat.chunk(self.world_size)[dist.get_rank(group)]  # (P_padded,) -> (P_padded / n,)
-        self.shard = nn.Parameter(mine.clone())
+        self.shard = nn.Parameter(self.flat.chunk(self.world_size)[dist.get_rank(group)])  # (P_padded / n,)
 
     @property
     def is_whole(self) -> bool:
         """Whether the parameters can be used now."""
         return self.flat.untyped_storage().size() > 0
+
+    def detach_shard(self) -> None:
+        """Keep the shard in memory of its own, so that the flat vector can be let go."""
+        self.shard.data = self.shard.data.clone()
 
     def gather(self) -> None:
         """All-gather: (P_padded / n,) of every rank -> the flat vector on each. Sends (n − 1)/n of it."""

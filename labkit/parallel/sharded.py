@@ -85,6 +85,7 @@ class Zero3(Zero2):
     ) -> None:
         super().__init__(model, make_optimizer, group=group)
         for unit, module in zip(self.units, [*blocks_of(model), model], strict=True):
+            unit.detach_shard()
             unit.release()
             module.register_forward_pre_hook(lambda _module, _inputs, unit=unit: unit.gather())
             module.register_forward_hook(lambda _module, _inputs, _output, unit=unit: unit.release())
