@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,9 +93,90 @@ def apart(got: dict[str, Tensor], want: dict[str, Tensor]) -> tuple[float, float
     return float(differences.norm() / sizes.norm()), float((differences / sizes).max())
 
 
+def whole_smollm2(folder: str) -> dict[str, float]:
+    """On one rank: SmolLM2 in fp32, 9 heads and 3 KV heads, against its own part of the whole model's gradients."""
+    import torch.distributed as dist
+
+    from labkit.models import load_transformer
+
+    model = load_transformer(folder, dtype=torch.float32).requires_grad_(True)
+    tokens = torch.randint(0, model.config.vocab_size, (1, 9), generator=torch.Generator().manual_seed(3))
+    loss, logits = loss_of(model, tokens)
+    loss.backward()
+    wanted = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    wanted = tensor.split_state(wanted, dist.get_rank(), dist.get_world_size())
+    model.zero_grad()
+    mine = tensor.TensorParallel(model, sequence_parallel=True)
+    my_loss, my_logits = loss_of(mine, tokens)
+    my_loss.backward()
+    gradients = {name: parameter.grad for name, parameter in mine.named_parameters() if parameter.grad is not None}
+    assert gradients.keys() == wanted.keys()
+    together, worst = apart(gradients, wanted)
+    return {
+        "gradients": together,
+        "worst of 272 tensors ÷ 10": worst / 10,  # of some the terms all but cancel: their rounding is relatively more
+        "logits": float((my_logits - logits).norm() / logits.norm()),
+        "loss": abs(my_loss.item() / loss.item() - 1),
+    }
+
+
+def refusals() -> list[str]:
+    """On one rank: what every rank is told of models and tokens that cannot be split or differ."""
+    import torch.distributed as dist
+
+    from labkit.parallel import agreement, regions
+
+    rank, told = dist.get_rank(), []
+    mixed = Transformer(config())
+    mixed.layers[0].mlp.to(torch.bfloat16)
+    other_dtype = Transformer(config()).to(torch.float32 if rank == 0 else torch.float64)
+    wider = Transformer(config(intermediate_size=192 if rank == 0 else 384))
+    split = tensor.TensorParallel(Transformer(config()))
+    longer = torch.zeros(1, 6 + 2 * rank, dtype=torch.long)
+    others = torch.full((1, 6), rank)
+    shared = tensor.TensorParallel(Transformer(config()), sequence_parallel=True)
+    attempts = (
+        lambda: tensor.TensorParallel(mixed),
+        lambda: tensor.TensorParallel(other_dtype),
+        lambda: tensor.TensorParallel(wider),
+        lambda: tensor.TensorParallel(Transformer(config(num_attention_heads=3, num_key_value_heads=3))),
+        lambda: sharded("torch", Transformer(config(num_attention_heads=3, num_key_value_heads=3))),
+        lambda: split(longer),
+        lambda: split(others),
+        lambda: shared(torch.zeros(1, 7, dtype=torch.long)),
+        lambda: regions.gather_from_sequence(torch.zeros(4)),
+        lambda: agreement.check_agreement({"size": rank}, "Why"),
+    )
+    for attempt in attempts:
+        try:
+            attempt()
+        except UsageError as error:
+            told.append(str(error))
+    return told
+
+
+def on_a_rank(kinds: tuple[str, ...], folder: str) -> dict[str, Any]:
+    """All that the tests want of a world of this size: starting its ranks is what costs."""
+    import torch.distributed as dist
+
+    world_size = dist.get_world_size()
+    found: dict[str, Any] = {"lab": every_kind(kinds, config())}
+    if world_size == 2:
+        found["refusals"] = refusals()
+    if world_size == 3:
+        found["grouped"] = every_kind(("hand",), config(num_key_value_heads=6, tie_word_embeddings=False))
+        found["smollm2"] = whole_smollm2(folder)
+    return found
+
+
+@functools.cache
+def launched(world_size: int, folder: str) -> tuple[Any, ...]:
+    return launch.run(on_a_rank, KINDS[world_size], folder, ranks=world_size, backend="gloo").values
+
+
 @pytest.mark.parametrize("world_size", [2, 3, 4])
-def test_every_way_of_splitting_equals_the_whole_model(world_size: int) -> None:
-    found = launch.run(every_kind, KINDS[world_size], config(), ranks=world_size, backend="gloo").values
+def test_every_way_of_splitting_equals_the_whole_model(world_size: int, smollm2: Path) -> None:
+    found = [one["lab"] for one in launched(world_size, str(smollm2))]
     whole = found[0]["whole"]
     num_layer_weights = LAYERS * (4 * HIDDEN**2 + 3 * HIDDEN * 192)
     for kind in KINDS[world_size]:
@@ -131,42 +214,14 @@ def check_collectives(calls: dict[str, list[tuple[str, int]]], world_size: int) 
     )
 
 
-def whole_smollm2(folder: str) -> dict[str, float]:
-    """On one rank: SmolLM2 in fp32, 9 heads and 3 KV heads, against its own part of the whole model's gradients."""
-    import torch.distributed as dist
-
-    from labkit.models import load_transformer
-
-    model = load_transformer(folder, dtype=torch.float32).requires_grad_(True)
-    tokens = torch.randint(0, model.config.vocab_size, (1, 9), generator=torch.Generator().manual_seed(3))
-    loss, logits = loss_of(model, tokens)
-    loss.backward()
-    wanted = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-    wanted = tensor.split_state(wanted, dist.get_rank(), dist.get_world_size())
-    model.zero_grad()
-    mine = tensor.TensorParallel(model, sequence_parallel=True)
-    my_loss, my_logits = loss_of(mine, tokens)
-    my_loss.backward()
-    gradients = {name: parameter.grad for name, parameter in mine.named_parameters() if parameter.grad is not None}
-    assert gradients.keys() == wanted.keys()
-    together, worst = apart(gradients, wanted)
-    return {
-        "gradients": together,
-        "worst of 272 tensors ÷ 10": worst / 10,  # of some the terms all but cancel: their rounding is relatively more
-        "logits": float((my_logits - logits).norm() / logits.norm()),
-        "loss": abs(my_loss.item() / loss.item() - 1),
-    }
+def test_smollm2_over_three_ranks(smollm2: Path) -> None:
+    for found in launched(3, str(smollm2)):
+        assert max(found["smollm2"].values()) <= 1e-5, found["smollm2"]
 
 
-def test_smollm2_over_three_ranks(smollm2: Any) -> None:
-    for found in launch.run(whole_smollm2, str(smollm2), ranks=3, backend="gloo").values:
-        assert max(found.values()) <= 1e-5, found
-
-
-def test_grouped_heads_stay_with_their_keys() -> None:
+def test_grouped_heads_stay_with_their_keys(smollm2: Path) -> None:
     """Two query heads read each KV head: on three ranks as in the whole model, with a head of its own weights."""
-    grouped = config(num_key_value_heads=6, tie_word_embeddings=False)
-    found = launch.run(every_kind, ("hand",), grouped, ranks=3, backend="gloo").values
+    found = [one["grouped"] for one in launched(3, str(smollm2))]
     joined = tensor.join_states([one["hand"]["gradients"] for one in found])
     assert joined.keys() == found[0]["whole"]["gradients"].keys()
     assert max(apart(joined, found[0]["whole"]["gradients"])) <= 1e-5
@@ -208,43 +263,8 @@ def test_a_world_size_that_does_not_divide(changes: dict[str, int], world_size: 
     assert message in str(error.value)
 
 
-def refusals() -> list[str]:
-    """On one rank: what every rank is told of models and tokens that cannot be split or differ."""
-    import torch.distributed as dist
-
-    from labkit.parallel import agreement, regions
-
-    rank, told = dist.get_rank(), []
-    mixed = Transformer(config())
-    mixed.layers[0].mlp.to(torch.bfloat16)
-    other_dtype = Transformer(config()).to(torch.float32 if rank == 0 else torch.float64)
-    wider = Transformer(config(intermediate_size=192 if rank == 0 else 384))
-    split = tensor.TensorParallel(Transformer(config()))
-    longer = torch.zeros(1, 6 + 2 * rank, dtype=torch.long)
-    others = torch.full((1, 6), rank)
-    shared = tensor.TensorParallel(Transformer(config()), sequence_parallel=True)
-    attempts = (
-        lambda: tensor.TensorParallel(mixed),
-        lambda: tensor.TensorParallel(other_dtype),
-        lambda: tensor.TensorParallel(wider),
-        lambda: tensor.TensorParallel(Transformer(config(num_attention_heads=3, num_key_value_heads=3))),
-        lambda: sharded("torch", Transformer(config(num_attention_heads=3, num_key_value_heads=3))),
-        lambda: split(longer),
-        lambda: split(others),
-        lambda: shared(torch.zeros(1, 7, dtype=torch.long)),
-        lambda: regions.gather_from_sequence(torch.zeros(4)),
-        lambda: agreement.check_agreement({"size": rank}, "Why"),
-    )
-    for attempt in attempts:
-        try:
-            attempt()
-        except UsageError as error:
-            told.append(str(error))
-    return told
-
-
-def test_every_rank_is_told_what_is_wrong() -> None:
-    told = launch.run(refusals, ranks=2, backend="gloo").values
+def test_every_rank_is_told_what_is_wrong(smollm2: Path) -> None:
+    told = [one["refusals"] for one in launched(2, str(smollm2))]
     assert told[0] == told[1]
     wanted = (
         "must have one dtype; got torch.bfloat16 and torch.float32. Convert it with model.to(dtype)",
