@@ -3,8 +3,10 @@
 from labkit.widgets.controls import Choice, Control, Slider
 from labkit.widgets.memory_bar import memory_bar
 from labkit.widgets.panel import Panel, Swept
+from labkit.widgets.planner_panel import planner_panel
 from labkit.widgets.prediction import PredictionForm, predict
 from labkit.widgets.progress_bar import Progress, progress
+from labkit.widgets.schedule_explorer import schedule_explorer
 from labkit.widgets.scores import score_view, verdict_view
 from labkit.widgets.timeline import TimelineView
 
@@ -18,8 +20,10 @@ __all__ = [
     "Swept",
     "TimelineView",
     "memory_bar",
+    "planner_panel",
     "predict",
     "progress",
+    "schedule_explorer",
     "score_view",
     "verdict_view",
 ]
