@@ -14,8 +14,18 @@ from labkit.parallel.cost import transformer_flops
 from labkit.parallel.shape import named_shape
 from labkit.parallel.splits import Job, all_splits
 from labkit.parallel.step_time import step_times
+from labkit.units import TERA
 
-__all__ = ["PublishedRun", "fit_efficiency", "megatron_2021", "predicted_flops_per_s"]
+__all__ = [
+    "PublishedDays",
+    "PublishedMfu",
+    "PublishedRun",
+    "fit_efficiency",
+    "llm_foundry_2023",
+    "megatron_2021",
+    "megatron_2021_days",
+    "predicted_flops_per_s",
+]
 
 SEQ_LEN = 2048
 MAX_MICRO_BATCH = (
@@ -39,20 +49,76 @@ class PublishedRun:
         return Job(shape=named_shape(self.shape), batch_size=self.batch_size, seq_len=SEQ_LEN)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedDays:
+    """A row of the same paper's table 2: days for 300 billion tokens. parallelism: "own" or ZeRO-3."""
+
+    shape: str
+    batch_size: int
+    num_devices: int
+    flops_per_s_per_device: float
+    days: float
+    parallelism: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedMfu:
+    """A row of llm-foundry's A100 table. tokens_per_s: of all devices; mfu: a fraction."""
+
+    shape: str
+    seq_len: int
+    num_devices: int
+    tokens_per_s: float
+    mfu: float
+
+
 def megatron_2021() -> tuple[PublishedRun, ...]:
     """The ten runs, from 1.7 billion to a trillion parameters, on DGX A100s."""
-    with (catalogue.TABLES / "megatron_2021.csv").open(encoding="utf-8", newline="") as file:
-        return tuple(
-            PublishedRun(
-                shape=row["shape"],
-                tp=int(row["tp"]),
-                pp=int(row["pp"]),
-                num_devices=int(row["num_devices"]),
-                batch_size=int(row["batch_size"]),
-                flops_per_s_per_device=float(row["tflops_per_s_per_device"]) * 1e12,
-            )
-            for row in csv.DictReader(file)
+    return tuple(
+        PublishedRun(
+            shape=row["shape"],
+            tp=int(row["tp"]),
+            pp=int(row["pp"]),
+            num_devices=int(row["num_devices"]),
+            batch_size=int(row["batch_size"]),
+            flops_per_s_per_device=float(row["tflops_per_s_per_device"]) * TERA,
         )
+        for row in _rows("megatron_2021")
+    )
+
+
+def megatron_2021_days() -> tuple[PublishedDays, ...]:
+    """The twelve training times, of two models and two ways to split them."""
+    return tuple(
+        PublishedDays(
+            shape=row["shape"],
+            batch_size=int(row["batch_size"]),
+            num_devices=int(row["num_devices"]),
+            flops_per_s_per_device=float(row["tflops_per_s_per_device"]) * TERA,
+            days=float(row["days"]),
+            parallelism=row["parallelism"],
+        )
+        for row in _rows("megatron_2021_days")
+    )
+
+
+def llm_foundry_2023() -> tuple[PublishedMfu, ...]:
+    """The rows at 2,048 tokens for one node of A100s."""
+    return tuple(
+        PublishedMfu(
+            shape=row["shape"],
+            seq_len=int(row["seq_len"]),
+            num_devices=int(row["num_devices"]),
+            tokens_per_s=float(row["tokens_per_s"]),
+            mfu=float(row["mfu_percent"]) / 100,
+        )
+        for row in _rows("llm_foundry_2023")
+    )
+
+
+def _rows(table: str) -> list[dict[str, str]]:
+    with (catalogue.TABLES / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def predicted_flops_per_s(run: PublishedRun, efficiency: float) -> float:

@@ -105,10 +105,9 @@ def _draw(
     for number, part in enumerate(parts):
         color, hatch = COLORS[(first + number) % 8], HATCHES[(number + 1) % 8]
         paint: dict[str, Any] = {"facecolor": color, "hatch": hatch, "hatchcolor": hatch_on(color), "linewidth": 0}
-        for row, (_, values, shown) in enumerate(rows):
-            if shown:
-                before = sum(values[p] for p in parts[:number]) * scale
-                axes.barh(row, values[part] * scale, left=before, height=0.64, **paint)
+        here = [row for row, (_, _, shown) in enumerate(rows) if shown]
+        before = [scale * sum(values[p] for p in parts[:number]) for values in drawn]
+        axes.barh(here, [scale * values[part] for values in drawn], left=before, height=0.64, **paint)
         handles.append(Patch(label=_NAMES.get(part, part), **paint))
     axes.set_yticks(range(len(rows)), [_wrapped(name) for name, _, _ in rows], fontsize=8.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
