@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from labkit.measure import Measured
 
-from . import launching, panels, planning, serving, setup
+from . import launching, panels, planning, serving, setup, sharding
 
 __all__ = ["BENCHES", "main"]
 
@@ -23,6 +23,7 @@ BENCHES: tuple[Bench, ...] = (
     ("setup: what a second `make setup` adds", setup.second_setup, 3.0),
     ("launch: a no-op on 2 ranks", launching.no_op, 3.0),
     ("widgets: a panel redraws after a slider moved", panels.redraw, 0.100),
+    ("sharding: the memory bar redraws, at the slowest extreme", sharding.memory_bar_redraw, 0.100),
     ("planner: every plan for 70B on 1,024 devices", planning.every_plan, 1.0),
     ("planner: its panel redraws, at the slowest extreme", planning.panel_redraw, 0.100),
     ("serving: vLLM ÷ our engine, tokens/s at 1", serving.vllm_over_engine_1, 1.0),
