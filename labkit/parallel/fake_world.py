@@ -122,7 +122,7 @@ def _count(world: FakeWorld) -> FakeStep:
             tokens = torch.randint(0, world.config.vocab_size, (world.micro_batch, world.seq_len))
 
             def step() -> None:
-                loss_of(model, tokens).backward()
+                loss_of(model, tokens).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 optimizer.zero_grad()
 

@@ -32,7 +32,8 @@ def shard_blocks(model: M, mesh: DeviceMesh | None = None, *, stage: int = 3, pr
         raise UsageError(f'precision must be "fsdp-fp32" or "fsdp-bf16"; got {precision!r}.')
     widths = {4: torch.float32, 2: torch.bfloat16}
     policy = MixedPrecisionPolicy(param_dtype=widths[bits.compute_bytes], reduce_dtype=widths[bits.reduce_bytes])
-    for module in [*blocks_of(model), model]:
+    modules: list[nn.Module] = [*blocks_of(model), model]
+    for module in modules:
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=stage == 3)
     return model
 

@@ -68,6 +68,7 @@ def stage_parts(shape: ModelShape, tp: int, pp: int, in_flight: float, dp: int =
     h, table = shape.hidden_size, shape.vocab_size * shape.hidden_size / tp
     norms = shape.layer_params - shape.layer_matrix_params  # whole on every tensor-parallel rank
     positions = shape.num_positions * h
+    last_norm = shape.num_params - shape.num_layers * shape.layer_params - shape.embedding_params
     layer = shape.layer_matrix_params / tp + norms
     q_size, kv_size = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
     into_mlp, inner = shape.num_mlp_matrices - 1, shape.intermediate_size
@@ -93,8 +94,8 @@ def stage_parts(shape: ModelShape, tp: int, pp: int, in_flight: float, dp: int =
 
     if pp == 1:
         tables = 1 if shape.tied else 2
-        return [part(table * tables + positions + h, tables, table, in_flight)]
-    return [part(table + positions, 1, 0.0, in_flight), part(table + h, 1, table, 1.0)]
+        return [part(table * tables + positions + last_norm, tables, table, in_flight)]
+    return [part(table + positions, 1, 0.0, in_flight), part(table + last_norm, 1, table, 1.0)]
 
 
 def _missing(rows: float, dp: int) -> float:

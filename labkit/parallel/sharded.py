@@ -58,7 +58,7 @@ class Zero2(Zero1):
         super().__init__(model, make_optimizer, group=group)
         for unit in self.units:
             for p in unit.parameters:
-                p.register_post_accumulate_grad_hook(partial(self._gradient_made, unit))
+                p.register_post_accumulate_grad_hook(partial(self._gradient_made, unit))  # type: ignore[no-untyped-call]
 
     def _gradient_made(self, unit: FlatShard, _parameter: Tensor) -> None:
         if all(p.grad is not None for p in unit.parameters):
@@ -87,9 +87,12 @@ class Zero3(Zero2):
         for unit, module in zip(self.units, [*blocks_of(model), model], strict=True):
             unit.detach_shard()
             unit.release()
-            module.register_forward_pre_hook(lambda _module, _inputs, unit=unit: unit.gather())
-            module.register_forward_hook(lambda _module, _inputs, _output, unit=unit: unit.release())
-            module.register_full_backward_pre_hook(lambda _module, _gradients, unit=unit: unit.gather())
+            self._gather_around(unit, module)
+
+    def _gather_around(self, unit: FlatShard, module: nn.Module) -> None:
+        module.register_forward_pre_hook(lambda _module, _inputs: unit.gather())
+        module.register_forward_hook(lambda _module, _inputs, _output: unit.release())
+        module.register_full_backward_pre_hook(lambda _module, _gradients: unit.gather())
 
     def after_reduce(self, unit: FlatShard) -> None:
         unit.release()

@@ -53,7 +53,7 @@ def tracked_peak(
         tracker = FSDPMemTracker(model, optimizer)
         tracker.track_inputs(inputs)
     else:
-        tracker = MemTracker()  # type: ignore[no-untyped-call]
+        tracker = MemTracker()
         tracker.track_external(model, optimizer, *inputs)
     with tracker:
         step()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from matplotlib import rc_context
 from matplotlib.patches import Patch
@@ -13,6 +13,9 @@ from labkit.plots.picture import Picture
 from labkit.plots.style import COLORS, HATCHES, INK, STYLE, axis_scale, hatch_on, new_plot
 
 __all__ = ["plot_memory"]
+
+
+_PLAIN = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 
 
 class _Use(Protocol):
@@ -47,11 +50,10 @@ def plot_memory(uses: Mapping[str, _Use], *, limit_bytes: float | None = None, t
                 size = use.by_class[name] / scale
                 axes.barh(row, size, left=start, height=0.66, linewidth=0.6, edgecolor=INK, **_paint(index))
                 start += size
-            axes.text(start + 0.012 * widest / scale, row, f"{start:.3g}", va="center", fontsize=9)
+            axes.text(start + 0.012 * widest / scale, row, f"{start:.3g}", va="center", fontsize=9, bbox=_PLAIN)
         if limit_bytes is not None:
             axes.axvline(limit_bytes / scale, color=INK, linewidth=1.4, linestyle="--")
-            place = {"ha": "right", "va": "bottom", "fontsize": 8.5}
-            axes.text(limit_bytes / scale, -0.52, "what it has ", color=INK, **place)
+            axes.text(limit_bytes / scale, -0.52, "what it has ", color=INK, ha="right", va="bottom", fontsize=8.5)
         axes.set_yticks(range(len(uses)), list(uses))
         axes.set_ylim(len(uses) - 0.45, -0.85)
         axes.set_xlim(0, 1.12 * widest / scale)
@@ -64,6 +66,6 @@ def plot_memory(uses: Mapping[str, _Use], *, limit_bytes: float | None = None, t
     return figure
 
 
-def _paint(index: int) -> dict[str, object]:
+def _paint(index: int) -> dict[str, Any]:
     color = COLORS[index % len(COLORS)]
     return {"facecolor": color, "hatch": HATCHES[index % len(HATCHES)], "hatchcolor": hatch_on(color)}

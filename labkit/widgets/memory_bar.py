@@ -10,7 +10,7 @@ from labkit.parallel.memory import MemoryUse, peak_memory
 from labkit.parallel.shape import named_shape
 from labkit.plots.memory import plot_memory
 from labkit.units import GB
-from labkit.widgets.controls import Choice, Slider
+from labkit.widgets.controls import Choice, Control, Slider
 from labkit.widgets.panel import Panel
 
 __all__ = ["memory_bar"]
@@ -35,7 +35,7 @@ def memory_bar(device_bytes: float = 80 * GB, *, models: Sequence[str] = MODELS,
     def draw(uses: dict[str, MemoryUse]) -> Any:
         return plot_memory(uses, limit_bytes=device_bytes, title=_finding(uses, device_bytes))
 
-    controls = {
+    controls: dict[str, Control] = {
         "model": Choice(options=tuple(models), label="model"),
         "precision": Choice(options=PRECISIONS, label="precision"),
         "devices": Slider(min=1, max=1024, value=64, step=0.30103, log=True, label="devices"),
