@@ -7,6 +7,8 @@ from labkit.plots.picture import Picture, picture_html, picture_png, show
 from labkit.plots.plans import plot_plans
 from labkit.plots.roofline import RooflinePoint, plot_roofline
 from labkit.plots.samples import plot_samples
+from labkit.plots.schedule import plot_bubble, plot_schedules
+from labkit.plots.scaling import plot_efficiency, plot_time_to_train
 from labkit.plots.serving import plot_slots, plot_throughput
 from labkit.plots.style import axis_scale, new_plot
 from labkit.plots.tables import table
@@ -22,14 +24,18 @@ __all__ = [
     "new_plot",
     "picture_html",
     "picture_png",
+    "plot_bubble",
     "plot_ceilings",
+    "plot_efficiency",
     "plot_memory",
     "plot_plans",
     "plot_roofline",
     "plot_samples",
+    "plot_schedules",
     "plot_slots",
     "plot_step_over_bandwidth",
     "plot_throughput",
+    "plot_time_to_train",
     "plot_timeline",
     "show",
     "show_figures",
