@@ -29,8 +29,12 @@ TIMEOUT_S = 120.0
 
 
 @contextmanager
-def throttled(over: Link | Topology, *, timeout_s: float = TIMEOUT_S) -> Iterator[ThrottledGroup]:
+def throttled(
+    over: Link | Topology, *, ranks: Sequence[int] | None = None, timeout_s: float = TIMEOUT_S
+) -> Iterator[ThrottledGroup]:
     """A process group of all ranks, for DDP, device meshes and every dist call, whose transfers take ``over``'s time.
+
+    ranks: of these alone; the others enter, too, and get no group.
 
     Called inside a rank, by every rank. A transfer begins when all its ranks have come and their links are free, and
     takes steps · α + bytes ÷ bandwidth by the ring's formulas; a link carries one transfer after another. Its Work
@@ -40,7 +44,7 @@ def throttled(over: Link | Topology, *, timeout_s: float = TIMEOUT_S) -> Iterato
     (they compare their clocks), or a link faster than this machine's own, which the entry measures.
     """
     with _fabric(over, timeout_s) as fabric:
-        yield fabric.group(tuple(range(dist.get_world_size())))
+        yield fabric.group(tuple(range(dist.get_world_size()) if ranks is None else ranks))
 
 
 @contextmanager
