@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import io
 import json
 import pickle
 import time
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import labkit
-from labkit.errors import LaunchError, UsageError
+from labkit.errors import LaunchError
 from labkit.launch import ray_rank
 from labkit.launch.ranks import defaults, place_in_world
-from labkit.launch.request import PLAIN_RANK_BYTES, RANK_BYTES
-from labkit.units import format_bytes
+from labkit.launch.ray_place import Place
+from labkit.launch.sending import zipped
 
 __all__ = ["Gang", "Seat"]
 
@@ -54,59 +51,28 @@ class Gang:
     def __init__(self, ray: Any, folder: Path, setup: dict[str, Any]) -> None:
         self.ray, self.folder, self.setup = ray, folder, setup
         self.ranks: int = setup["ranks"]
-        self.group: Any = None
+        self.spot: Place | None = None
         self.actors: list[Any] = []
         self.seats: list[Seat] = []
         self.released = self.lost_a_peer = False
 
     def place(self) -> None:
-        """Wait until the cluster has a place for every rank at once, telling what is missing meanwhile."""
+        """Wait until the cluster has a place for every rank at once."""
         (self.folder / "stage").write_text("waiting for a place on the cluster")
-        has = self.ray.cluster_resources()
-        if self.setup["backend"] == "auto":
-            self.setup["backend"] = "nccl" if has.get("GPU", 0) >= self.ranks else "gloo"
-        each = PLAIN_RANK_BYTES if self.setup["backend"] is None else RANK_BYTES
-        if self.ranks * each > has.get("memory", float("inf")):
-            raise UsageError(
-                f"{self.ranks} ranks need about {format_bytes(self.ranks * each)} before they do anything; the cluster "
-                f"has {format_bytes(has['memory'])}. Use at most {int(has['memory'] // each)}."
-            )
-        bundle = {"CPU": self.setup["num_threads"], "memory": each}
-        if self.setup["backend"] == "nccl":
-            bundle["GPU"] = 1
-        placing: Any = importlib.import_module("ray.util.placement_group")
-        self.group = placing.placement_group([bundle] * self.ranks, strategy="PACK")
-        while not self.group.wait(1):
-            self._tell_what_is_missing(bundle)
-        (self.folder / "unplaced").unlink(missing_ok=True)
-
-    def _tell_what_is_missing(self, bundle: dict[str, float]) -> None:
-        wanted = ", ".join(_amount(name, amount) for name, amount in bundle.items())
-        nodes = [node for node in self.ray.nodes() if node["Alive"]]
-        has = "; ".join(f"{node['NodeManagerAddress']} has {_amounts(node['Resources'])}" for node in nodes)
-        text = (
-            f"They want {self.ranks} places of {wanted} each, all at once. The cluster has {len(nodes)} "
-            f"node{'s' if len(nodes) != 1 else ''} ({has}); free are {_amounts(self.ray.available_resources())}. "
-            "Use fewer ranks or threads, add a node, or wait longer for the others on it to finish."
+        self.spot = Place(
+            self.ray, ranks=self.ranks, num_threads=self.setup["num_threads"], backend=self.setup["backend"]
         )
-        (self.folder / "unplaced.new").write_text(text)
-        (self.folder / "unplaced.new").replace(self.folder / "unplaced")
+        self.setup["backend"] = self.spot.backend
+        self.spot.wait(self.folder / "unplaced")
 
     def start(self) -> None:
         """An actor in every place; ranks counted node by node, so that neighbours sit together."""
+        assert self.spot is not None
         (self.folder / "stage").write_text("starting the ranks' hosts")
         ray = self.ray
         ray.cloudpickle.register_pickle_by_value(ray_rank)  # nodes need no labkit of their own
-        strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
-        for index in range(self.ranks):
-            strategy = strategies.PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=index)
-            host = ray.remote(ray_rank.RankHost).options(
-                num_cpus=self.setup["num_threads"],
-                num_gpus=1 if self.setup["backend"] == "nccl" else 0,
-                scheduling_strategy=strategy,
-                max_restarts=0,
-            )
-            self.actors.append(host.remote())
+        host = ray.remote(ray_rank.RankHost)
+        self.actors = [host.options(**self.spot.options(index)).remote() for index in range(self.ranks)]
         self.setup |= {"package": str(PACKAGE), "digest": ray_rank.digest(PACKAGE)}
         try:
             found = ray.get([actor.who.remote(self.setup) for actor in self.actors])
@@ -121,7 +87,7 @@ class Gang:
         one_machine = len({seat.who["address"] for seat in seats}) == 1
         self.setup |= {"elsewhere": True, "host": "127.0.0.1" if one_machine else self.seats[0].who["address"]}
         call = ray.put((self.folder / "call.pickle").read_bytes())
-        package = None if all(seat.who["has_labkit"] for seat in seats) else ray.put(_zipped(PACKAGE))
+        package = None if all(seat.who["has_labkit"] for seat in seats) else ray.put(zipped(PACKAGE))
         for rank, seat in enumerate(self.seats):
             seat.rank = rank
             here = [other for other in self.seats if other.who["node"] == seat.who["node"]]
@@ -230,19 +196,10 @@ class Gang:
         ending = [actor.close.remote() for actor in self.actors]
         if ending:
             self.ray.wait(ending, num_returns=len(ending), timeout=CLOSE_S)
-        if self.group is not None:
-            importlib.import_module("ray.util.placement_group").remove_placement_group(self.group)
+        if self.spot is not None:
+            self.spot.give_back()
         for actor in self.actors:
             self.ray.kill(actor)
-
-
-def _amount(name: str, amount: float) -> str:
-    return f"{format_bytes(int(amount))} of memory" if name == "memory" else f"{amount:g} {name}"
-
-
-def _amounts(resources: dict[str, float]) -> str:
-    found = [_amount(name, resources.get(name, 0.0)) for name in ("CPU", "GPU", "memory")]
-    return ", ".join(found)
 
 
 def _cause(error: BaseException) -> str:
@@ -250,12 +207,3 @@ def _cause(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if "because" in line or "died" in line or "memory" in line]
     return (told or lines or [type(error).__name__])[0].rstrip(".")
-
-
-def _zipped(package: Path) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(package.rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
-                archive.write(file, Path(package.name) / file.relative_to(package))
-    return packed.getvalue()

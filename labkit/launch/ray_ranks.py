@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
 import sys
 import sysconfig
 import tempfile
@@ -43,7 +42,12 @@ class RayRanks(Ranks):
     ) -> None:
         self.folder, self.ranks, self.address = folder, ranks, address
         # Ray's sockets live in it, and a socket's path has at most 107 letters.
-        self._session = None if address else Path(tempfile.mkdtemp(prefix="labkit-ray-", dir="/tmp"))
+        self._own = (
+            None
+            if address
+            else tempfile.TemporaryDirectory(prefix="labkit-ray-", dir="/tmp", ignore_cleanup_errors=True)
+        )
+        self._session = Path(self._own.name) if self._own else None
         self._connecting_since: float | None = None
         child = {
             "argv": [sys.executable, "-P", str(DRIVER), str(folder), address or "", str(self._session or "")],
@@ -113,8 +117,8 @@ class RayRanks(Ranks):
         try:
             super().close()
         finally:
-            if self._session is not None:
-                shutil.rmtree(self._session, ignore_errors=True)
+            if self._own is not None:
+                self._own.cleanup()
 
 
 def _environment(address: str | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ import inspect
 import io
 import linecache
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,7 @@ import cloudpickle
 
 from labkit.errors import UsageError
 
-__all__ = ["cell_sources", "write_call"]
+__all__ = ["cell_sources", "write_call", "zipped"]
 
 
 def write_call(path: Path, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -133,3 +134,13 @@ def cell_sources() -> dict[str, list[str]]:
         if len(entry) == 4 and entry[1] is None:  # no modification time: not read from a file
             found[name] = list(entry[2])
     return found
+
+
+def zipped(package: Path) -> bytes:
+    """A package's folder, for a machine that does not have it."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(package.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                archive.write(file, Path(package.name) / file.relative_to(package))
+    return packed.getvalue()
