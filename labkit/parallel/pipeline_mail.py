@@ -52,7 +52,7 @@ class Mail:
         return buffer
 
     def give(self, action: Action, tensor: Tensor) -> None:
-        """Hand an action's result to the part that needs it: of a forward the next one, of a backward the one before."""
+        """Hand an action's result to its reader: a forward's to the next part, a backward's to the one before."""
         part = self._part(action) + (1 if action.kind == "F" else -1)
         if not 0 <= part < self._schedule.num_parts:
             return

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from labkit.measure import Measured
 
-from . import launching, panels, planning, serving, setup, sharding
+from . import launching, panels, pipelines, planning, serving, setup, sharding
 
 __all__ = ["BENCHES", "main"]
 
@@ -26,6 +26,7 @@ BENCHES: tuple[Bench, ...] = (
     ("sharding: the memory bar redraws, at the slowest extreme", sharding.memory_bar_redraw, 0.100),
     ("planner: every plan for 70B on 1,024 devices", planning.every_plan, 1.0),
     ("planner: its panel redraws, at the slowest extreme", planning.panel_redraw, 0.100),
+    ("widgets: the schedule explorer redraws at its extremes", pipelines.explorer_redraw, 0.100),
     ("serving: vLLM ÷ our engine, tokens/s at 1", serving.vllm_over_engine_1, 1.0),
     ("serving: vLLM ÷ our engine, tokens/s at 32", serving.vllm_over_engine_32, 1.0),
     ("serving: naive ÷ continuous at 32", serving.naive_over_continuous, 0.2),
