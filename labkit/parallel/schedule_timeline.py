@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from labkit.errors import UsageError
@@ -37,6 +37,10 @@ class Durations:
             raise UsageError(f"Every action must take a finite time above 0 s; got {self}.")
         if not (0 <= self.weights_share < 1 and 0 <= self.send_s < math.inf):
             raise UsageError(f"weights_share must lie in 0 to 1 and send_s be at least 0; got {self}.")
+
+    def with_send(self, send_s: float) -> Durations:
+        """The same stages, with another way between them."""
+        return replace(self, send_s=send_s)
 
     def of(self, action: Action, stage: int, schedule: Schedule) -> float:
         """Seconds of one action; a chunk takes its share of the stage's."""
