@@ -1,14 +1,15 @@
 """Plots: data in, a picture out. Every plot has a finding as its title and can be read without colour."""
 
 from labkit.plots.ceilings import plot_ceilings
+from labkit.plots.fabric import plot_fabric
 from labkit.plots.figures import figure_html, figure_text, show_figures
 from labkit.plots.memory import plot_memory
 from labkit.plots.picture import Picture, picture_html, picture_png, show
 from labkit.plots.plans import plot_plans
 from labkit.plots.roofline import RooflinePoint, plot_roofline
 from labkit.plots.samples import plot_samples
-from labkit.plots.schedule import plot_bubble, plot_schedules
 from labkit.plots.scaling import plot_efficiency, plot_time_to_train
+from labkit.plots.schedule import plot_bubble, plot_schedules
 from labkit.plots.serving import plot_slots, plot_throughput
 from labkit.plots.style import axis_scale, new_plot
 from labkit.plots.tables import table
@@ -27,6 +28,7 @@ __all__ = [
     "plot_bubble",
     "plot_ceilings",
     "plot_efficiency",
+    "plot_fabric",
     "plot_memory",
     "plot_plans",
     "plot_roofline",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from labkit.measure import Measured
 
-from . import launching, panels, pipelines, planning, serving, setup, sharding
+from . import fabric, launching, panels, pipelines, planning, serving, setup, sharding
 
 __all__ = ["BENCHES", "main"]
 
@@ -22,6 +22,8 @@ BENCHES: tuple[Bench, ...] = (
     ("setup: size of the environment", setup.environment_bytes, 3.6e9),
     ("setup: what a second `make setup` adds", setup.second_setup, 3.0),
     ("launch: a no-op on 2 ranks", launching.no_op, 3.0),
+    ("fabric: bandwidth recovered from a throttled link, furthest from the one set", fabric.bandwidth_off, 0.10),
+    ("fabric: an all-reduce beside as much computing ÷ one after the other", fabric.overlap, 0.65),
     ("widgets: a panel redraws after a slider moved", panels.redraw, 0.100),
     ("sharding: the memory bar redraws, at the slowest extreme", sharding.memory_bar_redraw, 0.100),
     ("planner: every plan for 70B on 1,024 devices", planning.every_plan, 1.0),
