@@ -32,19 +32,22 @@ TIMEOUT_S = 120.0
 def throttled(
     over: Link | Topology, *, ranks: Sequence[int] | None = None, timeout_s: float = TIMEOUT_S
 ) -> Iterator[ThrottledGroup]:
-    """A process group of all ranks, for DDP, device meshes and every dist call, whose transfers take ``over``'s time.
+    """A process group for DDP, device meshes and every dist call, whose transfers take the time that ``over`` gives.
 
-    ranks: of these alone; the others enter, too, and get no group.
+    Called inside a rank, by every rank. ranks: of these alone; the others enter as well, and get no group.
 
-    Called inside a rank, by every rank. A transfer begins when all its ranks have come and their links are free, and
-    takes steps · α + bytes ÷ bandwidth by the ring's formulas; a link carries one transfer after another. Its Work
-    completes then, or when gloo is done if that is later; the caller never sleeps unless it waits.
+    A transfer begins when all its ranks have come and their links are free, and takes steps · α + bytes ÷ bandwidth by
+    the ring's formulas; a link carries one transfer after another. Its Work completes then, or when gloo is done if
+    that is later; the caller never sleeps unless it waits. A send holds the sender's link; a receiver's is not held.
 
-    A send holds the sender's link; a receiver's is not held. UsageError: outside a rank, ranks on several machines
-    (they compare their clocks), or a link faster than this machine's own, which the entry measures.
+    UsageError: outside a rank, ranks on several machines (they compare their clocks), or a link that is faster than
+    this machine's own, which the entry measures.
     """
+    members = tuple(range(_world_size()) if ranks is None else sorted(ranks))  # as torch orders a group
+    if not members or len(set(members)) < len(members) or not set(members) <= set(range(_world_size())):
+        raise UsageError(f"ranks must be different ones of 0 to {_world_size() - 1}; got {list(members)}.")
     with _fabric(over, timeout_s) as fabric:
-        yield fabric.group(tuple(range(dist.get_world_size()) if ranks is None else ranks))
+        yield fabric.group(members)
 
 
 @contextmanager

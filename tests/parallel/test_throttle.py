@@ -85,8 +85,7 @@ def _point_to_point(group: dist.ProcessGroup, own: torch.Tensor) -> dict[str, An
 
 def _record() -> dict[str, Any]:
     """On each rank: all calls over gloo and over a throttled group, and how the transfers went."""
-    sleepers: set[threading.Thread] = set()
-    really_sleep = time.sleep
+    sleepers, really_sleep = set(), time.sleep
 
     def sleep(seconds: float) -> None:
         sleepers.add(threading.current_thread())
@@ -102,16 +101,18 @@ def _record() -> dict[str, Any]:
         dist.barrier()
         for _ in range(3):  # asked for at once: they queue up
             last = dist.all_reduce(torch.ones(50_000), group=group, async_op=True)
-        issued_s = time.monotonic()
         last.wait()
-        alone = {"cpu": dist.get_backend(group), "size": group.size(), "rank": group.rank()}
+        alone = {"backend": dist.get_backend(group), "size": group.size(), "rank": group.rank()}
+    with throttle.throttled(LINK, ranks=(2, 0)) as pair:
+        if dist.get_rank() != 1:
+            dist.all_reduce(of_two := torch.ones(3), group=pair)
+            alone["pair"] = pair.rank(), of_two.tolist()
     return {
         "gloo": gloo,
         "slow": slow,
         "calls": (over_gloo.calls, over_link.calls),
         "transfers": group.transfers,
         "queued": group.transfers[before:],
-        "issued_s": issued_s,
         "sleepers": {thread is threading.main_thread() for thread in sleepers},
         "alone": alone,
     }
@@ -165,9 +166,11 @@ def test_transfers_queue_up_on_a_link(records: Any) -> None:
     for record in records:
         sent = sorted((t for t in record["transfers"] if t.op != "recv"), key=lambda t: t.start_s)
         assert all(later.start_s >= first.finish_s - 1e-9 for first, later in itertools.pairwise(sent))
-        first, *_, last = record["queued"]
-        assert len(record["queued"]) == 3
-        assert last.finish_s - first.start_s == pytest.approx(3 * (first.finish_s - first.start_s))
+    free_s = 0.0
+    for together in zip(*(record["queued"] for record in records), strict=True):
+        assert together[0].start_s == pytest.approx(max(free_s, *(t.asked_s for t in together)), abs=1e-9)
+        free_s = together[0].finish_s
+    assert len(records[0]["queued"]) == 3
 
 
 def test_a_receiver_has_it_when_the_sender_has_sent_it(records: Any) -> None:
@@ -180,8 +183,12 @@ def test_a_receiver_has_it_when_the_sender_has_sent_it(records: Any) -> None:
 
 def test_only_the_lanes_sleep(records: Any) -> None:
     assert all(record["sleepers"] == {False} for record in records)
-    assert [record["alone"]["rank"] for record in records] == [0, 1, 2]
-    assert records[0]["alone"] == {"cpu": "throttled", "size": RANKS, "rank": 0}
+
+
+def test_a_group_is_of_all_ranks_or_of_some(records: Any) -> None:
+    all_three = [{"backend": "throttled", "size": RANKS, "rank": rank} for rank in range(RANKS)]
+    pair = [{"pair": (0, [2.0] * 3)}, {}, {"pair": (1, [2.0] * 3)}]
+    assert [record["alone"] for record in records] == [one | two for one, two in zip(all_three, pair, strict=True)]
 
 
 def test_no_call_that_carries_data_is_left_to_gloo_alone() -> None:

@@ -33,8 +33,8 @@ def _refusals() -> dict[str, str]:
             call()
         said[name] = str(caught.value)
 
-    def enter(over: Any) -> None:
-        with throttle.throttled(over):
+    def enter(over: Any, ranks: Any = None) -> None:
+        with throttle.throttled(over, ranks=ranks):
             pass
 
     def mesh(shape: tuple[int, ...], names: tuple[str, ...]) -> None:
@@ -45,6 +45,8 @@ def _refusals() -> dict[str, str]:
     far = throttle.Topology(ranks_per_node=1, inside=LINK, between=throttle.Link("far", 1e15))
     refused("too fast between", lambda: enter(far))
     refused("not a link", lambda: enter(50e6))
+    for name, ranks in (("nobody", []), ("twice", [1, 1]), ("stranger", [0, 2])):
+        refused(name, lambda ranks=ranks: enter(LINK, ranks))
     refused("shape", lambda: mesh((2, 2), ("dp", "tp")))
     refused("names", lambda: mesh((1, 2), ("dp",)))
     with throttle.throttled(LINK) as group:
@@ -65,6 +67,8 @@ def test_what_is_refused_on_every_rank() -> None:
     assert (
         first["not a link"] == 'A fabric is a Link or a Topology; got 50000000.0. named_link("pcie", 1000) makes one.'
     )
+    for name, came in (("nobody", "[]"), ("twice", "[1, 1]"), ("stranger", "[0, 2]")):
+        assert first[name] == f"ranks must be different ones of 0 to 1; got {came}."
     assert first["shape"] == "shape must name 2 ranks, a name a dimension; got (2, 2) and ('dp', 'tp')."
     assert first["names"] == "shape must name 2 ranks, a name a dimension; got (1, 2) and ('dp',)."
     assert first["device"] == "A throttled fabric carries tensors of the CPU; got meta. Use .cpu() first."
