@@ -1,0 +1,103 @@
+"""The model of a data-parallel step against closed forms; steps really taken, counted and refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labkit.errors import UsageError
+from labkit.models import TransformerConfig
+from labkit.parallel.scaling import StepModel, predict_efficiency
+from labkit.parallel.trials import Trial, measure_steps
+
+STEP = StepModel(
+    forward_s=1.0, backward_s=2.0, update_s=0.0, bucket_bytes=(10.0,) * 4, alpha_s=0.0, beta_s_per_byte=0.05
+)
+
+
+def test_a_ring_costs_its_closed_form() -> None:
+    assert STEP.all_reduce_s(100.0, 4) == pytest.approx(2 * 3 / 4 * 100 * 0.05)
+    slow = replace(STEP, alpha_s=0.25)
+    assert slow.communication_s(4) == pytest.approx(4 * 2 * 3 * 0.25 + STEP.communication_s(4))
+    assert STEP.communication_s(1) == 0
+    assert STEP.step_s(1) == 3
+
+
+def test_the_last_bucket_is_exposed_where_compute_is_longer_and_all_but_the_first_wait_where_it_is_not() -> None:
+    assert STEP.communication_s(2) == pytest.approx(2.0)  # 0.5 a bucket, just as long as the backward takes to fill one
+    assert STEP.step_s(2) == pytest.approx(3 + 0.5)
+    assert STEP.exposed_s(2) == pytest.approx(0.5)
+    slow = replace(STEP, beta_s_per_byte=0.5)
+    assert slow.step_s(2) == pytest.approx(1.5 + 20)  # from the first full bucket on the link is never free
+    assert replace(STEP, overlap=False).step_s(2) == pytest.approx(3 + 2)
+
+
+def test_ranks_that_share_cores_take_turns() -> None:
+    shared = replace(STEP, num_cores=2, contention=1.2)
+    assert [shared.slowdown(n) for n in (1, 2, 3, 4)] == pytest.approx([1, 1.2, 1.8, 2.4])
+    assert shared.compute_s(4) == pytest.approx(2.4 * 3)
+    assert shared.on_devices_of_their_own().compute_s(4) == 3
+
+
+def test_strong_scaling_divides_what_the_batch_can_divide() -> None:
+    local = replace(STEP, beta_s_per_byte=0.0)
+    assert local.speedup(4) == pytest.approx(4)
+    assert replace(local, fixed_share=0.5).speedup(4) == pytest.approx(1 / (0.5 + 0.5 / 4))  # Amdahl (1967)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.05, 1))
+def test_efficiency_falls_with_devices_and_the_knee_is_its_last_within_budget(
+    alpha_s: float, beta: float, budget: float
+) -> None:
+    step = replace(STEP, alpha_s=alpha_s, beta_s_per_byte=beta)
+    curve = [step.efficiency(n) for n in range(1, 9)]
+    assert curve[0] == 1
+    assert all(a >= b - 1e-12 for a, b in pairwise(curve))
+    knee = step.knee(budget)
+    assert step.efficiency(knee) >= budget
+    assert knee == 2**20 or step.efficiency(knee + 1) < budget
+
+
+def test_a_prediction_holds_the_middle_of_its_rounds() -> None:
+    found = predict_efficiency([replace(STEP, beta_s_per_byte=b) for b in (0.1, 0.2, 0.3)], 4)
+    assert found.low < found.efficiency < found.high
+    assert found.efficiency == pytest.approx(replace(STEP, beta_s_per_byte=0.2).efficiency(4))
+
+
+def test_steps_are_timed_for_each_trial_by_rank_and_part() -> None:
+    config = TransformerConfig(vocab_size=32, hidden_size=24, intermediate_size=32, num_hidden_layers=2)
+    trials = [
+        Trial(num_ranks=1, batch_size=2, sync=False),
+        Trial(num_ranks=2, batch_size=2, bucket_bytes=4096),
+        Trial(num_ranks=2, batch_size=2, by_torch=True, slow_rank=1),
+    ]
+    times = measure_steps(config, trials, seq_len=8, rounds=3)
+    assert [one.rank_s.shape for one in times] == [(3, 1), (3, 2), (3, 2)]
+    for one in times:
+        assert (one.step_s == one.rank_s.max(axis=1)).all()
+        assert one.forward_s + one.backward_s + one.update_s == pytest.approx(one.step_s)
+        assert (one.forward_s > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: replace(STEP, forward_s=math.nan), "must be finite"),
+        (lambda: replace(STEP, alpha_s=-1.0), "not negative"),
+        (lambda: replace(STEP, bucket_bytes=()), "at least one bucket"),
+        (lambda: STEP.step_s(0), "needs a device"),
+        (lambda: STEP.knee(1.2), "at most at 1; got 1.2"),
+        (lambda: predict_efficiency([], 4), "at least one fitted round"),
+        (lambda: measure_steps(TransformerConfig(), []), "need a trial"),
+        (lambda: measure_steps(TransformerConfig(), [Trial(num_ranks=0, batch_size=1)]), "at least one rank"),
+    ],
+)
+def test_what_cannot_be_scaled(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        call()
