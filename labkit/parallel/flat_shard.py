@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from labkit.errors import UsageError
 
@@ -42,12 +42,21 @@ class FlatShard:
             view.copy_(p.data)
             p.data = view
             offset += p.numel()
+        self.flat_grad: Tensor | None = None  # where gradients are kept whole
         self.shard = nn.Parameter(self.flat.chunk(self.world_size)[dist.get_rank(group)])  # (P_padded / n,)
 
     @property
     def is_whole(self) -> bool:
         """Whether the parameters can be used now."""
         return self.flat.untyped_storage().size() > 0
+
+    def keep_gradients(self) -> None:
+        """Give the gradients one flat vector of their own, into which every backward adds."""
+        self.flat_grad = torch.zeros_like(self.flat)
+        offset = 0
+        for p in self.parameters:
+            p.grad = self.flat_grad[offset : offset + p.numel()].view_as(p)
+            offset += p.numel()
 
     def detach_shard(self) -> None:
         """Keep the shard in memory of its own, so that the flat vector can be let go."""
@@ -64,11 +73,18 @@ class FlatShard:
         self.flat.untyped_storage().resize_(0)
 
     def reduce(self) -> None:
-        """Reduce-scatter the mean of all ranks' gradients into ``shard.grad``, and let the whole ones go."""
-        pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        whole = torch.cat([*(piece.flatten() for piece in pieces), self.shard.new_zeros(self.padded - self.num_params)])
+        """Reduce-scatter the mean of all ranks' gradients into ``shard.grad``; the whole ones go, or start anew."""
+        whole = self._joined() if self.flat_grad is None else self.flat_grad
         mean = torch.empty_like(self.shard.data)
         dist.reduce_scatter_tensor(mean, whole.div_(self.world_size), group=self.group)
         self.shard.grad = mean if self.shard.grad is None else self.shard.grad + mean
+        if self.flat_grad is not None:
+            self.flat_grad.zero_()
+            return
         for p in self.parameters:
             p.grad = None
+
+    def _joined(self) -> Tensor:
+        """The parameters' gradients end to end, zeros where there is none: (P_padded,)."""
+        pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        return torch.cat([*(piece.flatten() for piece in pieces), self.shard.new_zeros(self.padded - self.num_params)])

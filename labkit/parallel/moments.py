@@ -128,6 +128,9 @@ def moments(part: StagePart, acts: Activations, bits: Precision, dp: int, stage:
         )
 
     kept = layers * acts.kept + waiting
+    # The forward's last gather: its buffer, the block copied out of it, and the buffer before, which a stream may need.
+    before = kept - acts.kept + acts.stream
+    yield use("the last block is gathered", 0.0, before, wide_root + (2 + (layers if stage == 2 else 1)) * wide)
     if part.head:
         blocks = layers * wide if stage == 2 else 0.0
         yield use("the loss's backward", 0.0, kept + acts.loss, blocks and blocks + wide_root)
@@ -138,6 +141,8 @@ def moments(part: StagePart, acts: Activations, bits: Precision, dp: int, stage:
         sharded = done * wide * g / dp
         kept = (left - 1) * acts.kept + waiting
         gathered = wide_root + (left if stage == 2 else min(left, 2)) * wide  # at stage 3 this block and the next
+        arrived = wide_root + 2 * wide if stage == 3 else gathered  # a buffer, and the block copied out of it
+        yield use("a block is gathered", c * part.head + sharded, kept + acts.kept, arrived, done and r * wide)
         first = c * (part.head + part.down) + sharded
         yield use("a block's backward", first, kept + acts.layer + acts.block_backward, gathered, done and r * wide)
         last = c * (part.head + layer) + sharded

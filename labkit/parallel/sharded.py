@@ -31,7 +31,13 @@ class Zero1:
     ) -> None:
         self.model = model
         self.units = [FlatShard(parameters, group) for parameters in parts_of(model)]
+        self.prepare()
         self.optimizer = make_optimizer([unit.shard for unit in self.units])
+
+    def prepare(self) -> None:
+        """What a stage changes in the model."""
+        for unit in self.units:
+            unit.keep_gradients()
 
     def step(self) -> None:
         """After the backward: average the gradients, update this rank's shard, share the new weights."""
@@ -52,10 +58,7 @@ class Zero2(Zero1):
     The bytes sent are stage 1's.
     """
 
-    def __init__(
-        self, model: nn.Module, make_optimizer: MakeOptimizer, *, group: dist.ProcessGroup | None = None
-    ) -> None:
-        super().__init__(model, make_optimizer, group=group)
+    def prepare(self) -> None:
         for unit in self.units:
             for p in unit.parameters:
                 p.register_post_accumulate_grad_hook(partial(self._gradient_made, unit))  # type: ignore[no-untyped-call]
@@ -80,11 +83,9 @@ class Zero3(Zero2):
     A step sends two all-gathers and a reduce-scatter: 3Ψ·(n − 1)/n, half as much again.
     """
 
-    def __init__(
-        self, model: nn.Module, make_optimizer: MakeOptimizer, *, group: dist.ProcessGroup | None = None
-    ) -> None:
-        super().__init__(model, make_optimizer, group=group)
-        for unit, module in zip(self.units, [*blocks_of(model), model], strict=True):
+    def prepare(self) -> None:
+        super().prepare()
+        for unit, module in zip(self.units, [*blocks_of(self.model), self.model], strict=True):
             unit.detach_shard()
             unit.release()
             self._gather_around(unit, module)

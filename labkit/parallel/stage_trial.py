@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from labkit.errors import UsageError
@@ -43,7 +44,6 @@ def try_stage(
     micro_batch: int,
     seq_len: int,
     recompute: str = "none",
-    num_steps: int = 4,
     seed: int = 0,
 ) -> StageTrial:
     """Train from the same weights on the same tokens at one stage; call it on every rank of a group.
@@ -52,15 +52,16 @@ def try_stage(
     """
     if recompute not in ("none", "full"):
         raise UsageError(f'recompute must be "none" or "full" here; got {recompute!r}.')
+    device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
     torch.manual_seed(seed)
-    model: nn.Module = Transformer(config)
+    model: nn.Module = Transformer(config).to(device)
     if recompute == "full":
         checkpoint_blocks(model)
-    model, optimizer, update = _sharded(model, stage)
     ranks = dist.get_world_size()
+    model, optimizer, update = _sharded(model, stage, init_device_mesh(device.type, (ranks,)))
     generator = torch.Generator().manual_seed(seed + 1)
     tokens = torch.randint(0, config.vocab_size, (ranks * micro_batch, seq_len), generator=generator)
-    mine = tokens.chunk(ranks)[dist.get_rank()]
+    mine = tokens.chunk(ranks)[dist.get_rank()].to(device)
     losses: list[Tensor] = []
 
     def step() -> None:
@@ -70,10 +71,8 @@ def try_stage(
         losses.append(loss.detach())
 
     step()  # DDP makes its buckets anew after the first step
-    memory = tracked_peak(model, optimizer, step, (mine,))  # two steps
+    memory = tracked_peak(model, optimizer, step, (mine,), repeats=3)
     with count_traffic() as traffic:
-        step()
-    for _ in range(num_steps - 4):
         step()
     together = torch.stack(losses)
     dist.all_reduce(together)
@@ -89,7 +88,9 @@ def try_stages(
     return tuple(try_stage(config, stage=stage, recompute=recompute, **options) for stage, recompute in ways)
 
 
-def _sharded(model: nn.Module, stage: int) -> tuple[nn.Module, torch.optim.Optimizer, Callable[[], None]]:
+def _sharded(
+    model: nn.Module, stage: int, mesh: DeviceMesh
+) -> tuple[nn.Module, torch.optim.Optimizer, Callable[[], None]]:
     """The model to call, the optimizer, and what to do after a backward."""
     if stage == 1:
         sharded = zero(model, _adamw, stage=1)
@@ -97,7 +98,7 @@ def _sharded(model: nn.Module, stage: int) -> tuple[nn.Module, torch.optim.Optim
     if stage == 0:
         model = DistributedDataParallel(model, gradient_as_bucket_view=True)
     else:
-        shard_blocks(model, stage=stage)
+        shard_blocks(model, mesh, stage=stage)
     optimizer = _adamw(list(model.parameters()))
 
     def update() -> None:

@@ -29,8 +29,12 @@ def test_a_plan_that_cannot_fit_says_what_is_missing_and_what_would() -> None:
 def test_the_smallest_change_of_each_kind_comes_first() -> None:
     plain = DataParallel(shape=SHAPES["llama-3-8b"], world_size=8, seq_len=4096, stage=0, micro_batch=2)
     ways = [str(way) for way in what_would_fit(plain, 80 * GB)]
-    assert ways[0].startswith("8 devices, stage 3, micro-batch 1")
-    assert any("micro-batch 2, recompute full" in way for way in ways)
+    assert ways[:2] == [
+        "8 devices, stage 3, micro-batch 2, recompute none",
+        "8 devices, stage 3, micro-batch 1, recompute none",
+    ]
+    assert "8 devices, stage 3, micro-batch 2, recompute full" in ways
+    assert not plain.changed(stage=2).fits(80 * GB)
 
 
 def test_where_nothing_of_the_kind_helps_it_says_so() -> None:

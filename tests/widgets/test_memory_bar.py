@@ -19,7 +19,7 @@ def test_it_draws_at_every_extreme() -> None:
 @pytest.mark.parametrize(
     ("device_bytes", "values", "title"),
     [
-        (80 * GB, {"devices": 64.0}, "From stage 2 + gradients on it fits 80 GB"),
+        (80 * GB, {"devices": 8.0}, "From stage 2 + gradients on it fits 80 GB"),
         (80 * GB, {"devices": 1.0}, "No stage fits 80 GB"),
         (1000 * GB, {}, "Even unsharded it fits 1000 GB"),
     ],
