@@ -55,7 +55,8 @@ class Zero1:
 class Zero2(Zero1):
     """A block's gradients are reduced as soon as its backward has made them, and let go: no rank holds all of them.
 
-    The bytes sent are stage 1's.
+    The bytes sent are stage 1's. Every parameter must get a gradient in each backward; several backwards before a step
+    add up, each reduced as it comes.
     """
 
     def prepare(self) -> None:
