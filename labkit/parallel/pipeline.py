@@ -58,7 +58,7 @@ class Pipeline:
 
     batch_size is divided into the schedule's micro-batches. After ``step`` the gradients lie in the parameters of
     ``parts`` as if one process had trained on the whole batch. gloo only: letters are told apart by tags.
-    UsageError: sizes that do not divide, a schedule that cannot run, ranks that differ.
+    UsageError: sizes that do not divide, mixed dtypes, a schedule that cannot run, ranks that differ.
     """
 
     def __init__(
@@ -84,12 +84,18 @@ class Pipeline:
             )
         if dist.get_backend(group) == "nccl":
             raise UsageError('This pipeline tells letters apart by tags, which nccl lacks. Launch with backend="gloo".')
+        dtypes = sorted({str(parameter.dtype) for parameter in model.parameters()})
+        if len(dtypes) > 1:
+            raise UsageError(
+                f"Stages hand on tensors of one dtype; got weights of {' and '.join(dtypes)}. "
+                "Use model.to(dtype) first."
+            )
         check_schedule(schedule)
         self.schedule, self.group, self.stage = schedule, group, dist.get_rank(group)
         self.batch_size, self.seq_len, self.loss_fn, self.config = batch_size, seq_len, loss_fn, model.config
         weight = model.embed_tokens.weight
         mine = {"schedule": schedule, "config": model.config, "batch_size": batch_size, "seq_len": seq_len}
-        check_agreement({**mine, "dtype": str(weight.dtype)}, "The stages of a pipeline share one model", group)
+        check_agreement({**mine, "dtype": dtypes[0]}, "The stages of a pipeline share one model", group)
         numbers = [schedule.part(self.stage, chunk) for chunk in range(schedule.num_chunks)]
         self.parts = nn.ModuleList(Part(model, schedule.num_parts, number) for number in numbers)
         self._like = torch.empty(batch_size // m, seq_len, model.config.hidden_size, dtype=weight.dtype)

@@ -35,8 +35,16 @@ class Durations:
         given = [*_values(self.forward_s), *_values(self.backward_s if self.backward_s is not None else 1.0)]
         if not all(0 < value < math.inf for value in given):
             raise UsageError(f"Every action must take a finite time above 0 s; got {self}.")
+        if self.backward_s is not None and len(_values(self.forward_s)) != len(_values(self.backward_s)):
+            raise UsageError(f"forward_s and backward_s must both be one value, or both one a stage; got {self}.")
         if not (0 <= self.weights_share < 1 and 0 <= self.send_s < math.inf):
             raise UsageError(f"weights_share must lie in 0 to 1 and send_s be at least 0; got {self}.")
+
+    @property
+    def by_stage(self) -> tuple[tuple[float, float], ...]:
+        """(forward, backward) of each stage; one pair where all are alike."""
+        backward_s = tuple(2 * f for f in _values(self.forward_s)) if self.backward_s is None else self.backward_s
+        return tuple(zip(_values(self.forward_s), _values(backward_s), strict=True))
 
     def with_send(self, send_s: float) -> Durations:
         """The same stages, with another way between them."""

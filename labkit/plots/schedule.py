@@ -13,13 +13,14 @@ from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.patches import Patch
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import LogLocator
 
 from labkit.errors import UsageError
 from labkit.measure import Measured, Span, Timeline
 from labkit.parallel.cost import pipeline_bubble
 from labkit.parallel.schedule_timeline import bubble
 from labkit.plots.picture import Picture
-from labkit.plots.style import COLORS, HATCHES, INK, MUTED, STYLE, axis_scale, hatch_on, new_plot, text_on
+from labkit.plots.style import COLORS, HATCHES, INK, STYLE, axis_scale, hatch_on, new_plot, text_on
 
 __all__ = ["plot_bubble", "plot_schedules"]
 
@@ -168,8 +169,8 @@ def plot_bubble(
                 label="● measured, not seen by the fit" if is_open else "● measured", zorder=3,
             )  # fmt: skip
         axes.set_xticks(sorted(measured))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.legend(loc="upper right")
     exact = {m: pipeline_bubble(num_stages, m) for m in measured}
     figure.description = "; ".join(f"{m}: {f.value:.1%}, closed form {exact[m]:.1%}" for m, f in measured.items())
-    axes.tick_params(colors=MUTED, labelcolor=INK)
     return figure

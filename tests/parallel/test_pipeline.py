@@ -178,6 +178,8 @@ def refused() -> list[str]:
     """On a rank: what is refused before anything is sent. What differs between ranks is said by all of them."""
     rank, model = dist.get_rank(), small_model(tied=True)
     mixed = small_model(tied=True).to(torch.float64 if rank else torch.float32)
+    halved = small_model(tied=True)
+    halved.layers[3].to(torch.bfloat16)
     plain = make_schedule("1F1B", 2, 4)
     tokens, targets = batch_of(4)
     attempts = [
@@ -186,6 +188,7 @@ def refused() -> list[str]:
         lambda: Pipeline(model, make_schedule("interleaved 1F1B", 2, 4, 4), batch_size=4, seq_len=SEQ_LEN),
         lambda: Pipeline(model, plain, batch_size=4, seq_len=SEQ_LEN + rank),
         lambda: Pipeline(mixed, plain, batch_size=4, seq_len=SEQ_LEN),
+        lambda: Pipeline(halved, plain, batch_size=4, seq_len=SEQ_LEN),
         lambda: Pipeline(model, plain, batch_size=4, seq_len=SEQ_LEN).step(tokens[:3], targets),
     ]
     said = []
@@ -206,6 +209,7 @@ def test_what_is_refused() -> None:
         "stages × chunks must divide num_layers; got 8 and 12. Use 1, 2, 3, 4, 6 or 12.",
         "all ranks must give the same seq_len; rank 0 gave 8 and rank 1 9",
         "all ranks must give the same dtype; rank 0 gave 'torch.float32' and rank 1 'torch.float64'",
+        "Stages hand on tensors of one dtype; got weights of torch.bfloat16 and torch.float32. Use model.to(dtype)",
         "tokens must be (4, 8); got (3, 8)",
     ]
     for rank in ranks:

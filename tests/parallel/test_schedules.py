@@ -125,6 +125,8 @@ def test_durations_may_differ_by_stage_and_are_found_again() -> None:
     assert fit_durations([timeline]) == durations
     assert timeline.busy_s("stage 1") == 30
     assert timeline.lanes == ("stage 0", "stage 1")
+    assert durations.by_stage == ((1.0, 3.0), (2.0, 4.0))
+    assert Durations().with_send(0.5) == Durations(send_s=0.5)
     with pytest.raises(UsageError, match="one value a stage; got 2 for 3"):
         simulate(make_schedule("GPipe", 3, 2), durations)
 
@@ -162,9 +164,12 @@ def test_bad_input(arguments: tuple[str, int, int], message: str) -> None:
         make_schedule(*arguments)
 
 
-@pytest.mark.parametrize("given_", [{"forward_s": 0.0}, {"backward_s": float("nan")}, {"send_s": -1.0}])
+@pytest.mark.parametrize(
+    "given_",
+    [{"forward_s": 0.0}, {"backward_s": float("nan")}, {"send_s": -1.0}, {"forward_s": (1.0, 1.0), "backward_s": 2.0}],
+)
 def test_durations_must_be_times(given_: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="got Durations"):
+    with pytest.raises(UsageError, match=r"got Durations\("):
         Durations(**given_)
 
 
