@@ -57,5 +57,5 @@ def _draw(explored: _Explored) -> Picture:
     held = max(held_activations(made)) / made.num_chunks
     name = f"{made.name}, {made.num_microbatches} micro-batches"
     name += f", {made.num_chunks} chunks" if made.num_chunks > 1 else ""
-    title = f"◇ Idle for {idle:.1%} of the ideal time; a stage holds up to {held:.3g} micro-batches"
+    title = f"◇ Idle for {idle:.1%} of the ideal time; at most {held:.3g} micro-batches held"
     return plot_schedules({name: explored.timeline}, unit="forwards of a stage", title=title)
