@@ -70,7 +70,7 @@ def measure_schedules(
             f"Schedules that take turns need the same stages, and a round; got {came} and {rounds} rounds."
         )
     stages = schedules[0].num_stages
-    options = {"ranks": stages, "backend": "gloo", "deadline_s": DEADLINE_S, "on_progress": on_progress}
+    options: dict[str, Any] = {"ranks": stages, "backend": "gloo", "deadline_s": DEADLINE_S, "on_progress": on_progress}
     ranks = run(_schedules_on_a_rank, config, tuple(schedules), microbatch_size, seq_len, rounds, **options).values
     return tuple(
         ScheduleTrial(
@@ -97,7 +97,8 @@ def _schedules_on_a_rank(
     model, tokens, targets = _same_everywhere(
         config, max(s.num_microbatches for s in schedules) * microbatch_size, seq_len
     )
-    pipelines, found = [], []
+    pipelines: list[tuple[Pipeline, int]] = []
+    found: list[dict[str, Any]] = []
     for schedule in schedules:
         batch_size = schedule.num_microbatches * microbatch_size
         pipeline = Pipeline(model, schedule, batch_size=batch_size, seq_len=seq_len)
@@ -128,7 +129,7 @@ def measure_links(
     if not links or rounds < 1:
         raise UsageError(f"measure_links needs at least one link and one round; got {len(links)} and {rounds}.")
     stages = schedule.num_stages
-    options = {"ranks": stages, "backend": "gloo", "deadline_s": DEADLINE_S, "on_progress": on_progress}
+    options: dict[str, Any] = {"ranks": stages, "backend": "gloo", "deadline_s": DEADLINE_S, "on_progress": on_progress}
     ranks = run(_links_on_a_rank, config, schedule, tuple(links), seq_len, rounds, **options).values
     return tuple(
         LinkTrial(
@@ -146,6 +147,7 @@ def _links_on_a_rank(
 ) -> dict[tuple[str, int], tuple[list[float], float]]:
     from contextlib import ExitStack
 
+    import torch
     import torch.distributed as dist
 
     from labkit.parallel.pipeline import Pipeline, next_token_loss
@@ -159,7 +161,7 @@ def _links_on_a_rank(
     def tensor_step(split: TensorParallel) -> None:
         split.zero_grad()
         for x, y in zip(tokens.chunk(m), targets.chunk(m), strict=True):
-            (next_token_loss(split(x), y) / m).backward()
+            torch.autograd.backward(next_token_loss(split(x), y) / m)
 
     with ExitStack() as open_groups:
         steps: dict[tuple[str, int], Any] = {}
