@@ -2,7 +2,7 @@
 #   make lab                      build the environment, open JupyterLab at the first lesson
 #   make lab ARGS=--no-browser    the same on a server
 #   make test                     build the environment, run the whole test suite
-#   make setup · bench · soak · check · lock
+#   make setup · bench · sweep · soak · check · lock
 # ACCELERATOR=cpu|gpu forces the environment; PYTHON=/path/to/python3.11 names the interpreter.
 
 SHELL := /bin/sh
@@ -20,7 +20,7 @@ CONDA :=
 endif
 BIN := $(ENVIRONMENT)/bin
 
-.PHONY: lab test setup bench soak check lock
+.PHONY: lab test setup bench sweep soak check lock
 lab: setup
 	@"$(BIN)/labkit" lab $(ARGS)
 
@@ -34,6 +34,10 @@ setup:
 # Huge pages for malloc speed vLLM and the lab's engine alike, by 5 to 10 %.
 bench: setup
 	@GLIBC_TUNABLES=glibc.malloc.hugetlb=1 "$(BIN)/python" -m tests.bench $(ARGS)
+
+# vLLM's settings for this machine's CPU, which the benches of serving then use: about half an hour.
+sweep: setup
+	@GLIBC_TUNABLES=glibc.malloc.hugetlb=1 "$(BIN)/python" -m tests.bench.vllm_sweep
 
 soak: setup
 	@"$(BIN)/python" -m pytest -m soak --timeout 3600 $(ARGS)
