@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from labkit.measure import Measured
 
-from . import fabric, launching, panels, pipelines, planning, serving, setup, sharding
+from . import data_parallel, fabric, launching, panels, pipelines, planning, serving, setup, sharding
 
 __all__ = ["BENCHES", "main"]
 
@@ -24,6 +24,8 @@ BENCHES: tuple[Bench, ...] = (
     ("launch: a no-op on 2 ranks", launching.no_op, 3.0),
     ("fabric: bandwidth recovered from a throttled link, furthest from the one set", fabric.bandwidth_off, 0.10),
     ("fabric: an all-reduce beside as much computing ÷ one after the other", fabric.overlap, 0.65),
+    ("data parallel: ring by hand ÷ gloo, 64 MB on 4 ranks", data_parallel.ring_over_gloo, 1 / 0.7),
+    ("data parallel: step by hand ÷ torch's DDP", data_parallel.ddp_over_torch, 1 / 0.9),
     ("widgets: a panel redraws after a slider moved", panels.redraw, 0.100),
     ("sharding: the memory bar redraws, at the slowest extreme", sharding.memory_bar_redraw, 0.100),
     ("planner: every plan for 70B on 1,024 devices", planning.every_plan, 1.0),
