@@ -20,7 +20,7 @@ from labkit.errors import UsageError
 from labkit.parallel.agreement import check_agreement
 from labkit.units import MIB
 
-__all__ = ["Bucket", "DataParallel", "shard_batch"]
+__all__ = ["Bucket", "DataParallel", "plan_buckets", "shard_batch"]
 
 Watch = Callable[[int, float, float], None]  # (bucket, start in s, end in s) of an all-reduce, by time.perf_counter
 
@@ -70,7 +70,7 @@ class DataParallel(nn.Module):
         check_agreement(shapes, "Data parallel keeps one model on every rank", group)
         for tensor in (*module.parameters(), *module.buffers()):
             dist.broadcast(tensor.detach(), group=group, group_src=0)
-        self.buckets = _buckets(list(named.values())[::-1], bucket_bytes)  # backward reaches the last layers first
+        self.buckets = [Bucket(params) for params in plan_buckets(module, bucket_bytes)]
         self._names = {p: name for name, p in named.items()}
         self._bucket_of = {p: bucket for bucket in self.buckets for p in bucket.params}
         self._syncing, self._in_backward, self._next = True, False, 0
@@ -138,6 +138,19 @@ class DataParallel(nn.Module):
                 bucket.num_ready, bucket.work = 0, None
 
 
+def plan_buckets(module: nn.Module, bucket_bytes: int = 25 * MIB) -> list[list[nn.Parameter]]:
+    """The parameters of each bucket, the module's last first, as the backward reaches them; as many as it takes."""
+    buckets: list[list[nn.Parameter]] = []
+    filled = 0
+    for p in [p for p in module.parameters() if p.requires_grad][::-1]:
+        if not buckets or filled + p.nbytes > bucket_bytes:
+            buckets.append([])
+            filled = 0
+        buckets[-1].append(p)
+        filled += p.nbytes
+    return buckets
+
+
 def shard_batch(batch: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
     """This rank's share: (B, …) -> (B/n, …). UsageError where n does not divide B: the mean of means would be off."""
     rank, size = dist.get_rank(group), dist.get_world_size(group)
@@ -146,20 +159,6 @@ def shard_batch(batch: Tensor, group: dist.ProcessGroup | None = None) -> Tensor
         fitting = ", ".join(divisors[:-1]) + f" or {divisors[-1]}" if len(divisors) > 1 else "".join(divisors) or "none"
         raise UsageError(f"world_size must divide the batch; got {size} and {len(batch)}. Use {fitting}.")
     return batch.chunk(size)[rank]
-
-
-def _buckets(params: list[nn.Parameter], bucket_bytes: int) -> list[Bucket]:
-    """In the order given, as many to a bucket as it takes."""
-    buckets: list[list[nn.Parameter]] = []
-    filled = 0
-    for p in params:
-        size = p.numel() * p.element_size()
-        if not buckets or filled + size > bucket_bytes:
-            buckets.append([])
-            filled = 0
-        buckets[-1].append(p)
-        filled += size
-    return [Bucket(bucket) for bucket in buckets]
 
 
 def _check_trainable(named: dict[str, nn.Parameter], bucket_bytes: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,10 @@ from labkit.models import TransformerConfig
 from labkit.parallel.links import Link
 from labkit.units import MIB
 
-__all__ = ["StepTimes", "Trial", "measure_steps"]
+__all__ = ["StepTimes", "Trial", "Watch", "measure_steps", "prepare_step"]
+
+
+Watch = Callable[[int, float, float], None]  # as data.DataParallel's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,21 +99,24 @@ def _take_steps(
     rank = dist.get_rank()
     taken: list[list[tuple[float, float, float]]] = [[] for _ in trials]
     with ExitStack() as stack:
-        steps = [_prepare(stack, config, trial, seq_len) for trial in trials]
+        steps = [prepare_step(stack, config, trial, seq_len) for trial in trials]
         for number in range(warmup + rounds):
             for index, (trial, step) in enumerate(zip(trials, steps, strict=True)):
                 dist.barrier()
                 if rank < trial.num_ranks:
                     torch.manual_seed(1000 * number + rank)
-                    times = step()
+                    start, forward, backward, end = step()
                     if number >= warmup:
-                        taken[index].append(times)
+                        taken[index].append((forward - start, backward - forward, end - backward))
         dist.barrier()
     return taken
 
 
-def _prepare(stack: ExitStack, config: TransformerConfig, trial: Trial, seq_len: int) -> Any:
-    """Everything that a step of this trial needs, made by all ranks together."""
+def prepare_step(
+    stack: ExitStack, config: TransformerConfig, trial: Trial, seq_len: int, watch: Watch | None = None
+) -> Any:
+    """Everything that a step of this trial needs, made by all ranks together; the step gives four readings of the
+    clock: start, after forward, backward and update."""
     import torch
     import torch.distributed as dist
     import torch.nn.functional as F
@@ -131,12 +137,12 @@ def _prepare(stack: ExitStack, config: TransformerConfig, trial: Trial, seq_len:
         torch_options = {"process_group": group, "bucket_cap_mb": trial.bucket_bytes / MIB}
         module: Any = torch.nn.parallel.DistributedDataParallel(transformer, **torch_options)
     else:
-        module = DataParallel(transformer, group, bucket_bytes=trial.bucket_bytes, overlap=trial.overlap)
+        module = DataParallel(transformer, group, bucket_bytes=trial.bucket_bytes, overlap=trial.overlap, watch=watch)
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
     times_over = 2 if dist.get_rank() == trial.slow_rank else 1
     tokens = torch.randint(config.vocab_size, (trial.batch_size, seq_len + 1))
 
-    def step() -> tuple[float, float, float]:
+    def step() -> list[float]:
         clock = [time.perf_counter()]
         optimizer.zero_grad()
         for turn in range(times_over):
@@ -150,6 +156,6 @@ def _prepare(stack: ExitStack, config: TransformerConfig, trial: Trial, seq_len:
         clock.append(time.perf_counter())
         optimizer.step()
         clock.append(time.perf_counter())
-        return clock[1] - clock[0], clock[2] - clock[1], clock[3] - clock[2]
+        return clock
 
     return step

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labkit.calibrate import published
 from labkit.errors import UsageError
 from labkit.models import TransformerConfig
+from labkit.parallel.links import Link
 from labkit.parallel.scaling import StepModel, predict_efficiency
+from labkit.parallel.step_trace import trace_steps
 from labkit.parallel.trials import Trial, measure_steps
 
 STEP = StepModel(
@@ -101,3 +106,32 @@ def test_steps_are_timed_for_each_trial_by_rank_and_part() -> None:
 def test_what_cannot_be_scaled(call: Callable[[], object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         call()
+
+
+@pytest.mark.parametrize("num_workers", [8, 16])
+@pytest.mark.parametrize("mib", [8, 16, 32, 64])
+def test_transcribed_all_reduces_are_those_published(reference: Path, num_workers: int, mib: int) -> None:
+    with (reference / "vidur_profiles" / "network" / "a100_dgx" / "all_reduce.csv").open(newline="") as file:
+        [published_ms] = [
+            float(row["time_stats.all_reduce.median"])
+            for row in csv.DictReader(file)
+            if (int(row["num_workers"]), int(row["devices_per_node"]), int(row["size"])) == (num_workers, 8, mib << 20)
+        ]
+    assert published(f"dgx-all-reduce-{num_workers}-{mib}mib").value == pytest.approx(published_ms * 1e-3)
+
+
+def test_a_traced_step_hides_buckets_under_the_backward_only_with_overlap() -> None:
+    config = TransformerConfig(vocab_size=32, hidden_size=24, intermediate_size=32, num_hidden_layers=2)
+    link = Link("slow", 2e6, 1e-4)
+    over = Trial(num_ranks=2, batch_size=2, link=link, bucket_bytes=8192)
+    timeline = trace_steps(config, {"with": over, "without": replace(over, overlap=False)}, seq_len=8)
+    assert timeline.lanes == ("with: core", "with: link", "without: core", "without: link")
+    for way in ("with", "without"):
+        core = {span.name: span for span in timeline.of(f"{way}: core")}
+        buckets = timeline.of(f"{way}: link")
+        assert [span.name for span in buckets] == [str(index) for index in range(len(buckets))]
+        assert buckets[-1].end_s <= core["wait"].end_s + 0.05
+        if way == "without":
+            assert buckets[0].start_s >= core["backward"].end_s - 0.05
+        else:
+            assert buckets[0].start_s < core["wait"].start_s
