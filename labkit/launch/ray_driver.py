@@ -29,11 +29,13 @@ def main(folder: Path, address: str, session: str) -> int:
     sys.path[:] = setup["sys_path"]
     from labkit.errors import LabError, LaunchError
 
-    asked = threading.Event()
+    asked, connected = threading.Event(), threading.Event()
     signal.signal(signal.SIGUSR1, lambda number, frame: asked.set())
+    _end_while_not(connected)
     try:
         try:
             with _connected(folder, address, session, setup) as ray:
+                connected.set()
                 _run(ray, folder, setup, asked)
         except LabError:
             raise
@@ -90,6 +92,20 @@ def _connected(folder: Path, address: str, session: str, setup: dict[str, Any]) 
     # All that Ray started here stands below our guard and ends faster with it; elsewhere it ends in order.
     if address or setup["watch_parent"]:
         ray.shutdown()
+
+
+def _end_while_not(connected: threading.Event) -> None:
+    """Go at SIGTERM also in the middle of connecting, which Python would only notice afterwards."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while not connected.is_set():
+            if signal.SIGTERM in os.read(read, 1):
+                os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

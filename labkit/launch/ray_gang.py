@@ -20,7 +20,7 @@ __all__ = ["Gang", "Seat"]
 
 PACKAGE = Path(labkit.__file__).parent
 POLL_S = 0.5
-SILENT_S = 8.0  # for a rank whose peers have lost one
+SILENT_S = 20.0  # Ray itself takes 15 to be sure that a node has gone
 CLOSE_S = 6.0
 GROWING = ("log", "stack")
 
@@ -37,6 +37,7 @@ class Seat:
     sizes: dict[str, int] = field(default_factory=dict)
     poll: Any = None
     asked_at: float = 0.0
+    away_since: float | None = None
     has_value: bool = False
     open: bool = True
 
@@ -127,9 +128,13 @@ class Gang:
         for seat in [seat for seat in self.seats if seat.open and seat.poll in come]:
             try:
                 reply = self.ray.get(seat.poll)
+            except self.ray.exceptions.ActorUnavailableError as error:
+                self._wait_for(seat, _cause(error))
+                continue
             except self.ray.exceptions.RayError as error:
                 self._lose(seat, _cause(error))
                 continue
+            seat.away_since = None
             self._take(seat, reply)
             if seat.open:
                 self._ask(seat)
@@ -174,13 +179,23 @@ class Gang:
         seat.has_value = seat.has_value or kind == "value"
         file.replace(self.folder / name)
 
+    def _wait_for(self, seat: Seat, cause: str) -> None:
+        """The connection broke: a short trouble of the network, or Ray does not know yet what has gone."""
+        seat.away_since = seat.away_since or time.monotonic()
+        if not self._node_is_alive(seat) or time.monotonic() - seat.away_since > SILENT_S:
+            self._lose(seat, cause)
+        else:
+            time.sleep(POLL_S)
+            self._ask(seat)
+
+    def _node_is_alive(self, seat: Seat) -> bool:
+        return any(node["Alive"] and node["NodeID"] == seat.who["node"] for node in self.ray.nodes())
+
     def _lose(self, seat: Seat, cause: str) -> None:
         """Its host has gone, with or without the node."""
         seat.open = False
-        alive = {node["NodeID"]: node["Alive"] for node in self.ray.nodes()}
-        gone = (
-            "was lost with its node" if not alive.get(seat.who["node"], False) else "was lost: its Ray worker has gone"
-        )
+        with_node = "node has died" in cause or not self._node_is_alive(seat)
+        gone = "was lost with its node" if with_node else "was lost: its Ray worker has gone"
         file = self.folder / f"rank-{seat.rank}.error"
         told = {"at": time.monotonic(), "lost": f"{gone} ({cause})"}
         file.with_name(file.name + ".lost").write_bytes(pickle.dumps(told))

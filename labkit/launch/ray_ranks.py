@@ -26,6 +26,7 @@ __all__ = ["RayRanks"]
 
 DRIVER = Path(__file__).parent / "ray_driver.py"
 CONNECT_S = 30.0  # Ray alone would go on for minutes
+CLIENT_S = 60.0  # the head starts a process for every client
 CLOSE_S = 8.0  # for the driver to end what it has on the cluster
 OWN_CLOSE_S = 1.0  # where all of it is below our guard, there is nothing to say goodbye to
 LOG_LINES = 20
@@ -35,7 +36,7 @@ class RayRanks(Ranks):
     """address: the cluster; None starts a Ray on this machine, for this launch alone."""
 
     stack_s = 2.0
-    others_s = 15.0  # a node that goes away is noticed by the other ranks before Ray knows
+    others_s = 25.0  # a node that goes away is noticed by the other ranks long before Ray is sure
 
     def __init__(
         self, folder: Path, *, address: str | None, ranks: int, name: str, deadline_s: float, portable: bool
@@ -97,9 +98,10 @@ class RayRanks(Ranks):
             return
         now = time.monotonic()
         self._connecting_since = self._connecting_since or now
-        if now - self._connecting_since > CONNECT_S:
+        patience_s = CLIENT_S if self.address.startswith("ray://") else CONNECT_S
+        if now - self._connecting_since > patience_s:
             raise LaunchError(
-                f"Something answers at {self.address}, but no connection to Ray came about within {CONNECT_S:g} s. "
+                f"Something answers at {self.address}, but no connection to Ray came about within {patience_s:g} s. "
                 "Is that the port of a Ray of the same version, and this machine a node of that cluster? "
                 f'From elsewhere use "ray://host:10001". The end of the log:\n{self._log_tail()}'
             )

@@ -28,7 +28,14 @@ def main(folder: str, client_port: str) -> None:
         "include_log_monitor": False,
         "no_monitor": True,
     }
-    head = {**node, "node_ip_address": "127.0.0.2", "ray_client_server_port": int(client_port)}
+    # A killed node is noticed in 5 s instead of 15; one that is only busy is not taken for dead.
+    config = {"health_check_period_ms": 1000, "health_check_failure_threshold": 5, "health_check_timeout_ms": 5000}
+    head = {
+        **node,
+        "_system_config": config,
+        "node_ip_address": "127.0.0.2",
+        "ray_client_server_port": int(client_port),
+    }
     cluster = Cluster(initialize_head=True, head_node_args=head)
     second = cluster.add_node(**node, node_ip_address="127.0.0.3")
     ray.init(cluster.address, log_to_driver=False)
