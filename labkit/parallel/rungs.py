@@ -30,6 +30,7 @@ from labkit.parallel.traffic import Traffic, count_traffic
 __all__ = ["RUNGS", "RungTimes", "time_rungs"]
 
 RUNGS = ("data", "sharded", "tensor", "pipeline")
+BUCKET_MB = 4  # torch's 25 would hold all of a small model, and nothing could travel before the backward's end
 Step = Callable[[], float | None]  # forward and backward of the whole batch; the loss, where this rank knows it
 
 
@@ -106,7 +107,8 @@ def _step(rung: str, model: Transformer, tokens: Tensor, targets: Tensor, num_mi
     rank, size = dist.get_rank(), dist.get_world_size()
     mine = tokens.chunk(size)[rank], targets.chunk(size)[rank]
     if rung == "data":
-        return _whole_step(DistributedDataParallel(model, process_group=group), *mine)
+        replicas = DistributedDataParallel(model, process_group=group, bucket_cap_mb=BUCKET_MB)
+        return _whole_step(replicas, *mine)
     for block in model.layers:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)

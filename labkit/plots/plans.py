@@ -16,7 +16,7 @@ from labkit.units import GIB, format_bytes, format_seconds
 
 __all__ = ["plot_plans"]
 
-_BAR, _LEFT, _TOP, _FOOT = 0.42, 2.75, 0.95, 1.2  # inches: a plan's row, its name, the title, axis and legend
+_BAR, _LEFT, _TOP, _FOOT = 0.42, 2.75, 0.65, 1.15  # inches: a plan's row, its name, the title, axis and legend
 _NAMES: Mapping[str, str] = {
     "weights": "weights",
     "gradients": "gradients",
