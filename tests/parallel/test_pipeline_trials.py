@@ -6,11 +6,13 @@ import pytest
 
 from labkit.errors import UsageError
 from labkit.models import TransformerConfig
+from labkit.parallel.activations import activation_bytes
 from labkit.parallel.cost import ring_all_reduce_bytes
 from labkit.parallel.links import Link
 from labkit.parallel.pipeline_trials import measure_links, measure_schedules
 from labkit.parallel.schedule_timeline import held_activations
 from labkit.parallel.schedules import gpipe, interleaved_1f1b, one_f_one_b
+from labkit.parallel.shape import ModelShape
 
 SMALL = TransformerConfig(
     vocab_size=64, hidden_size=48, intermediate_size=64, num_hidden_layers=4, tie_word_embeddings=False
@@ -23,6 +25,9 @@ def test_schedules_in_turns() -> None:
     planned = [one_f_one_b(2, 1), gpipe(2, 4), interleaved_1f1b(2, 4, 2)]
     trials = measure_schedules(SMALL, planned, seq_len=SEQ_LEN, rounds=2)
     one = trials[0].peak_activation_bytes[0]
+    sizes = {"tokens": SEQ_LEN, "seq_len": SEQ_LEN, "compute_bytes": 4, "fused_norm": False}
+    layer = activation_bytes(ModelShape.of(SMALL), **sizes).kept
+    assert one == pytest.approx(2 * layer, rel=0.02)  # and the tokens and the rotary tables
     for trial, schedule in zip(trials, planned, strict=True):
         assert trial.schedule == schedule
         assert len(trial.timelines) == len(trial.bubbles) == len(trial.step_s) == 2
