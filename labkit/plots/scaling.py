@@ -60,21 +60,22 @@ def plot_efficiency(
             )  # fmt: skip
         if budget is not None:
             axes.axhline(100 * budget, color=MUTED, linestyle=":", linewidth=1.4)
-            axes.text(1, 100 * budget + 1.5, f"budget {budget:.0%}", color=MUTED, fontsize=9, va="bottom")
+            axes.text(
+                most, 100 * budget + 1.5, f"budget {budget:.0%}", color=MUTED, fontsize=9, va="bottom", ha="right"
+            )
         _devices(axes, sorted({*measured, *(n for curve in (curves or {}).values() for n in curve)}), most)
         axes.set_ylim(0, 112)
         axes.legend(loc="lower left")
-    figure.description = "Efficiency by devices: " + ", ".join(f"{n}: {m.value:.0%}" for n, m in measured.items())
+    points = {name: dict(curve) for name, curve in (curves or {}).items()}
+    points |= {"measured": {n: one.value for n, one in measured.items()}} if measured else {}
+    figure.description = "Efficiency by devices, " + "; ".join(
+        f"{name}: " + ", ".join(f"{n}: {value:.0%}" for n, value in curve.items()) for name, curve in points.items()
+    )
     return figure
 
 
-def plot_time_to_train(
-    hours: Mapping[int, float], device_hours: Mapping[int, float], *, published: Sequence[int] = (), title: str = ""
-) -> Picture:
-    """Hours until trained, and device-hours paid, over the number of devices; all logarithmic.
-
-    ``published`` are the numbers of devices that the model was taken from, marked on the line.
-    """
+def plot_time_to_train(hours: Mapping[int, float], device_hours: Mapping[int, float], *, title: str = "") -> Picture:
+    """Hours until trained and device-hours paid, relative to the fewest devices; both axes logarithmic."""
     if not hours or hours.keys() != device_hours.keys() or min(hours.values()) <= 0:
         raise UsageError("plot_time_to_train needs hours above 0 and device-hours for the same numbers of devices.")
     first, last = min(hours), max(hours)
@@ -87,8 +88,6 @@ def plot_time_to_train(
         paid = [device_hours[n] / device_hours[first] for n in devices]
         axes.plot(devices, paid, "--s", color=COLORS[5], label="◇ device-hours paid")
         axes.plot(devices, [first / n for n in devices], ":", color=MUTED, label="time, if nothing were lost")
-        for n in published:
-            axes.axvline(n, color=MUTED, linestyle=":", linewidth=1)
         _devices(axes, devices, last)
         axes.legend(loc="lower left")
     figure.description = f"Time to train and device-hours on {first} to {last} devices"
