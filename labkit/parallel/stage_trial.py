@@ -71,7 +71,7 @@ def try_stage(
         losses.append(loss.detach())
 
     step()  # DDP makes its buckets anew after the first step
-    memory = tracked_peak(model, optimizer, step, (mine,), repeats=3)
+    memory = tracked_peak(model, optimizer, step, (mine,), repeats=2)
     with count_traffic() as traffic:
         step()
     together = torch.stack(losses)
