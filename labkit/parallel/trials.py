@@ -93,7 +93,6 @@ def _take_steps(
     config: TransformerConfig, trials: list[Trial], seq_len: int, rounds: int, warmup: int
 ) -> list[list[tuple[float, float, float]]]:
     """On one rank: (forward, backward, update) in s by trial and round; nothing for the trials without this rank."""
-    import torch
     import torch.distributed as dist
 
     rank = dist.get_rank()
@@ -104,7 +103,6 @@ def _take_steps(
             for index, (trial, step) in enumerate(zip(trials, steps, strict=True)):
                 dist.barrier()
                 if rank < trial.num_ranks:
-                    torch.manual_seed(1000 * number + rank)
                     start, forward, backward, end = step()
                     if number >= warmup:
                         taken[index].append((forward - start, backward - forward, end - backward))
