@@ -8,9 +8,8 @@ from labkit import launch, measure
 from labkit.parallel.cost import fit_alpha_beta
 from labkit.parallel.fabric import measure_fabric
 from labkit.parallel.links import Link
-from labkit.units import KIB, MIB
 
-SIZES_BYTES = (32 * KIB, 256 * KIB, 1 * MIB, 4 * MIB)
+LASTS_S = (0.02, 0.04, 0.08, 0.16, 0.32)  # an all-reduce of two ranks: long enough to tell a bandwidth from a latency
 SET = (Link("slow", 20e6, 1e-3), Link("middle", 50e6, 1e-3), Link("fast", 150e6, 0.0))
 
 
@@ -20,7 +19,8 @@ def bandwidth_off() -> measure.Measured:
     off = []
     for ranks in (2, 4):
         for link in SET:
-            points = measure_fabric(ranks, ("all_reduce", "all_gather"), SIZES_BYTES, over=link, repeats=5)
+            sizes = [round(link.bandwidth_bytes_per_s * lasts_s / 48) * 48 for lasts_s in LASTS_S]
+            points = measure_fabric(ranks, ("all_reduce", "all_gather"), sizes, over=link, repeats=5)
             for op in ("all_reduce", "all_gather"):
                 own = [point for point in points if point.op == op]
                 alpha_s, beta_s = fit_alpha_beta([p.bytes_sent for p in own], [p.time.value for p in own])

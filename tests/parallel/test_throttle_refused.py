@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from labkit.errors import LaunchError, RankError, UsageError
 from labkit.launch import run
 from labkit.parallel import throttle
+from labkit.parallel.throttled_group import ThrottledGroup
 
 LINK = throttle.Link("own", 20e6, 1e-3)
 
@@ -52,7 +54,15 @@ def _refusals() -> dict[str, str]:
     with throttle.throttled(LINK) as group:
         refused("device", lambda: dist.all_reduce(torch.empty(3, device="meta"), group=group))
         refused("any source", lambda: dist.recv(torch.empty(3), group=group))
-        dist.barrier(group=group)
+        receiving = dist.irecv(torch.empty(3), group=group, group_src=1 - group.rank())
+        with pytest.raises(RuntimeError) as late:  # nobody has sent
+            receiving.wait(timedelta(seconds=0.01))
+        said["late"] = str(late.value)
+        dist.barrier()
+        sending = dist.isend(torch.ones(3), group=group, group_dst=1 - group.rank())
+        assert (sending.wait(), receiving.wait(), receiving.is_success(), receiving.result()[0].tolist()) == (
+            True, True, True, [1.0, 1.0, 1.0],
+        )  # fmt: skip
     throttle._machine_id = dist.get_rank  # as on two machines
     refused("machines", lambda: enter(LINK))
     return said
@@ -73,6 +83,7 @@ def test_what_is_refused_on_every_rank() -> None:
     assert first["names"] == "shape must name 2 ranks, a name a dimension; got (1, 2) and ('dp',)."
     assert first["device"] == "A throttled fabric carries tensors of the CPU; got meta. Use .cpu() first."
     assert first["any source"].startswith("A throttled recv must name the rank that it waits for; got none.")
+    assert first["late"] == "recv was not done within 0.01 s."
     assert first["machines"].startswith("A throttled fabric needs all ranks on one machine; got several.")
 
 
@@ -124,3 +135,15 @@ def test_a_rank_that_goes_is_the_one_that_is_named_and_the_others_are_told(
     assert told.keys() == ops.keys()
     for rank, op in ops.items():
         assert f"{op} over the throttled fabric failed. Another rank has gone, or did not make" in told[rank]
+
+
+def test_no_call_that_carries_data_is_left_to_gloo_alone() -> None:
+    """What ThrottledGroup does not override would run at full speed and say nothing."""
+    harmless = {
+        "abort", "bound_device_id", "boxed", "get_group_store", "group_desc", "group_name", "merge_remote_group",
+        "monitored_barrier", "name", "rank", "set_timeout", "shutdown", "size", "split_group", "unbox",
+        "use_pg_for_symm_mem_rendezvous",
+    }  # fmt: skip
+    calls = {name for name in dir(dist.ProcessGroup) if name.islower() and not name.startswith("_")} - harmless
+    calls |= {"_allgather_base", "_reduce_scatter_base"}
+    assert calls - vars(ThrottledGroup).keys() == set()
