@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["bet_then_run", "menu", "move_widgets", "opened", "saved", "scroll_to", "wait_until_run"]
+__all__ = ["bet_then_run", "menu", "move_slider", "move_widgets", "opened", "saved", "scroll_to", "wait_until_run"]
 
 
 def opened(page: Any) -> None:
@@ -91,8 +91,8 @@ def bet_then_run(browser_page: Any, path: Path, *, bet_cell: str, name: str, dea
     browser_page.screenshot(f"{name}-end")
 
 
-def move_widgets(browser_page: Any, *, name: str) -> None:
-    """A panel's slider by keyboard, and the timeline by its button."""
+def move_slider(browser_page: Any, *, name: str) -> None:
+    """A panel's slider by keyboard."""
     page = browser_page.page
     slider = scroll_to(page, ".labkit-panel [role=slider], .labkit-panel input[type=range]")
     before = slider.input_value()
@@ -103,6 +103,11 @@ def move_widgets(browser_page: Any, *, name: str) -> None:
     assert slider.input_value() != before
     browser_page.screenshot(f"{name}-panel")
 
+
+def move_widgets(browser_page: Any, *, name: str) -> None:
+    """A panel's slider by keyboard, and the timeline by its button."""
+    move_slider(browser_page, name=name)
+    page = browser_page.page
     play = scroll_to(page, ".labkit-timeline button")
     scrub = page.locator(".labkit-timeline input[type=range]").first
     start = float(scrub.input_value())
