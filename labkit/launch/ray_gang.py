@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import time
@@ -207,14 +208,18 @@ class Gang:
                 seat.actor.ask_where.remote()
 
     def close(self) -> None:
-        """End the ranks, then their hosts, then give the place back."""
-        ending = [actor.close.remote() for actor in self.actors]
-        if ending:
+        """End the ranks, then their hosts, then give the place back. What has gone already stops none of it."""
+        ending = []
+        for actor in self.actors:
+            with contextlib.suppress(Exception):
+                ending.append(actor.close.remote())
+        with contextlib.suppress(Exception):
             self.ray.wait(ending, num_returns=len(ending), timeout=CLOSE_S)
+        for actor in self.actors:
+            with contextlib.suppress(Exception):
+                self.ray.kill(actor)
         if self.spot is not None:
             self.spot.give_back()
-        for actor in self.actors:
-            self.ray.kill(actor)
 
 
 def _cause(error: BaseException) -> str:

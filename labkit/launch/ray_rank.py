@@ -71,6 +71,7 @@ class RankHost:
         env: dict[str, str],
         deadline_s: float,
     ) -> None:
+        _sweep()
         self.rank = rank
         self.folder = Path(tempfile.mkdtemp(prefix="labkit-rank-", dir=setup["scratch"]))
         labkit = Path(setup["package"])
@@ -156,6 +157,17 @@ class RankHost:
 
     def _file(self, kind: str) -> Path:
         return self.folder / f"rank-{self.rank}.{kind}"
+
+
+def _sweep() -> None:
+    """Remove what is left of ranks whose host has gone, and with it the guard that would have done so: when a raylet is
+    killed, Ray's workers end with it, and kill their children first."""
+    import psutil
+
+    for spec in Path(tempfile.gettempdir()).glob("labkit-rank-*/spec.json"):
+        with contextlib.suppress(OSError, ValueError):
+            if not psutil.pid_exists(json.loads(spec.read_text())["owner"]):
+                shutil.rmtree(spec.parent, ignore_errors=True)
 
 
 def _path(setup: dict[str, Any], lab: Path) -> list[str]:
