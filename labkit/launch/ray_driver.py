@@ -88,10 +88,11 @@ def _connected(folder: Path, address: str, session: str, setup: dict[str, Any]) 
             _node_ip_address="127.0.0.2" if sys.platform == "linux" else None,
         )
     signal.signal(signal.SIGTERM, _leave)
-    yield ray
-    # All that Ray started here stands below our guard and ends faster with it; elsewhere it ends in order.
-    if address or setup["watch_parent"]:
-        ray.shutdown()
+    try:
+        yield ray
+    finally:  # all that Ray started here stands below our guard and ends faster with it; elsewhere it ends in order
+        if address or setup["watch_parent"]:
+            ray.shutdown()
 
 
 def _end_while_not(connected: threading.Event) -> None:
@@ -113,7 +114,10 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    code = main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    try:
+        code = main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # without Ray's farewells at exit, which wait

@@ -134,6 +134,9 @@ def _wait(
             missing = group.unplaced()
             if missing:
                 raise DeadlineError(f"{_ranks(ranks)}, no place on the cluster within {deadline_s:g} s. {missing}")
+            stage = group.stage()
+            if stage:
+                raise DeadlineError(f"{_ranks(ranks)}, not started within {deadline_s:g} s: {stage}. Raise deadline_s.")
             group.ask_where()
             time.sleep(group.stack_s)
             raise DeadlineError(
