@@ -90,7 +90,12 @@ def reason_against(plan: Plan, best: Plan) -> str:
         )
     if ratio <= 1 + SIMPLER_WITHIN and plan.num_knobs >= best.num_knobs:
         return f"{ratio:.2f}× the time, and {plan.num_knobs} things to set where {best.num_knobs} do"
-    wait = "recomputing" if worst == "compute" and plan.recompute and not best.recompute else LIMITS[worst]
+    wait = LIMITS[worst]
+    if worst == "compute":
+        if plan.recompute and not best.recompute:
+            wait = "recomputing"
+        elif plan.pp > best.pp:
+            wait = "the last stage, which has the head besides and sets the pace"
     return f"{ratio:.2f}× the time: {more[worst]:.3g} s more for {wait}"
 
 
