@@ -57,7 +57,7 @@ class Schedule:
 
     @property
     def splits_backward(self) -> bool:
-        return any(action.kind == "W" for action in self.actions[0])
+        return any(action.kind == "W" for action in self.actions[0][-1:])  # nothing can come after the last W
 
     def part(self, stage: int, chunk: int) -> int:
         """Which part of the model a chunk of a stage is."""

@@ -64,5 +64,5 @@ class _Linear(torch.autograd.Function):
         (grad,) = grads
         (x,) = ctx.saved_tensors
         weight, later = ctx.weight, ctx.later
-        later._due.append((weight, later._keep(x), later._keep(grad)))
+        later._due.append((weight, later._keep(x.detach()), later._keep(grad)))  # without the graph behind x
         return grad @ weight, None, None  # (..., out) @ (out, in) -> (..., in)

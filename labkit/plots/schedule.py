@@ -7,13 +7,15 @@ from functools import cache
 from itertools import compress
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection, PolyCollection
-from matplotlib.patches import Patch
+from matplotlib.collections import PathCollection
+from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import LogLocator
+from numpy.typing import NDArray
 
 from labkit.errors import UsageError
 from labkit.measure import Measured, Span, Timeline
@@ -34,8 +36,7 @@ _KINDS = {
     "weights": (COLORS[2], COLORS[2], HATCHES[2]),
 }
 _LABEL = 0.15  # inches that a number needs at 7 points
-_MOST_LABELS = 400  # of more none could be read
-_MOST_HATCHED = 800
+_MOST_LABELS, _MOST_EDGED = 400, 1000  # of more none could be read, or seen
 
 
 def plot_schedules(timelines: Mapping[str, Timeline], *, unit: str = "s", title: str = "") -> Picture:
@@ -91,20 +92,16 @@ def _draw(axes: Axes, timeline: Timeline, longest_s: float, scale: float, action
     drawn: dict[tuple[str, int], list[Span]] = {}
     for span in timeline.spans:
         drawn.setdefault((span.category, int(span.args.get("chunk", 0)) % 2), []).append(span)
-    for (
-        kind,
-        odd,
-    ), spans in drawn.items():  # a collection a kind, its numbers another: a redraw in a tenth of a second
-        color, hatch = _KINDS[kind][odd], _KINDS[kind][2] if actions <= _MOST_HATCHED else ""
-        boxes = [_box(span, start, lanes[span.lane], scale) for span in spans]
+    edge = 0.5 if actions <= _MOST_EDGED else 0.0
+    for (kind, odd), spans in drawn.items():  # one shape a kind, hatched once: a redraw in a tenth of a second
+        color, hatch = _KINDS[kind][odd], _KINDS[kind][2]
+        boxes = np.array([_box(span, start, lanes[span.lane], scale) for span in spans])  # (spans, corners, 2)
         paint: dict[str, Any] = {"facecolor": color, "hatch": hatch, "hatchcolor": hatch_on(color)}
-        edge = 0.5 if actions <= _MOST_HATCHED else 0.15
-        axes.add_collection(PolyCollection(boxes, linewidth=edge, edgecolor="white", **paint), autolim=False)
+        axes.add_artist(PathPatch(_joined(boxes), linewidth=edge, edgecolor="white", **paint))  # add_patch seeks limits
         texts = [str(span.args.get("microbatch", "")) for span in spans]
         fits = [span.duration_s * room >= _LABEL * max(1.0, 0.6 * len(t)) for span, t in zip(spans, texts, strict=True)]
         if actions <= _MOST_LABELS and any(fits):
-            at = [((box[0][0] + box[2][0]) / 2, lanes[span.lane]) for box, span in zip(boxes, spans, strict=True)]
-            _number(axes, list(compress(at, fits)), list(compress(texts, fits)), color)
+            _number(axes, boxes[fits, :4].mean(axis=1), list(compress(texts, fits)), color)
     axes.set_xlim(0, longest_s / scale)
     axes.set_ylim(len(lanes) - 0.5, -0.5)
     axes.set_yticks(range(len(lanes)), [lane.removeprefix("stage ") for lane in lanes])
@@ -115,10 +112,16 @@ def _draw(axes: Axes, timeline: Timeline, longest_s: float, scale: float, action
 
 def _box(span: Span, start_s: float, row: int, scale: float) -> list[tuple[float, float]]:
     left, right = (span.start_s - start_s) / scale, (span.end_s - start_s) / scale
-    return [(left, row - 0.46), (right, row - 0.46), (right, row + 0.46), (left, row + 0.46)]
+    return [(left, row - 0.46), (right, row - 0.46), (right, row + 0.46), (left, row + 0.46), (left, row - 0.46)]
 
 
-def _number(axes: Axes, at: list[tuple[float, float]], texts: list[str], color: str) -> None:
+def _joined(boxes: NDArray[np.float64]) -> Path:
+    """All boxes as one path."""
+    one = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
+    return Path(boxes.reshape(-1, 2), np.tile(np.array(one, dtype=np.uint8), len(boxes)))
+
+
+def _number(axes: Axes, at: NDArray[np.float64], texts: list[str], color: str) -> None:
     """The texts as shapes, all in one collection (an artist each would take longer than all the rest), and behind
     each a patch of the ground, so that no hatch crosses it. Sizes are in inches."""
     figure = axes.get_figure(root=True)

@@ -13,12 +13,14 @@ MOVES = 15
 
 
 def explorer_redraw() -> Measured:
-    """Seconds of one redraw with the most stages, micro-batches and chunks of the interleaved schedule."""
-    panel = widgets.schedule_explorer(
-        schedule="interleaved 1F1B", stages=MOST_STAGES, microbatches=MOST_MICROBATCHES, chunks=MOST_CHUNKS
-    )
+    """Seconds of the slowest redraw: the most actions, and the most that are hatched and numbered."""
+    most = {"stages": MOST_STAGES, "microbatches": MOST_MICROBATCHES, "chunks": MOST_CHUNKS}
+    numbered = {"schedule": "ZB-H1", "stages": MOST_STAGES, "microbatches": 16}
+    settings = (most | {"schedule": "interleaved 1F1B"}, most | {"schedule": "ZB-H1"}, numbered)
+    panels = [widgets.schedule_explorer(**setting) for setting in settings]
     samples = []
     for _ in range(MOVES):
-        panel.redraw()
-        samples.append(panel.last_redraw_s)
+        for panel in panels:
+            panel.redraw()
+        samples.append(max(panel.last_redraw_s for panel in panels))
     return Measured.from_samples("schedule explorer redraw", samples, "s", machine=machine().id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from matplotlib.collections import PathCollection, PolyCollection
+from matplotlib.collections import PathCollection
 
 from labkit import plots
 from labkit.errors import UsageError
@@ -22,7 +22,7 @@ def test_schedules_share_an_axis_and_say_their_bubble() -> None:
     assert panels[-1].get_xlabel() == "time (forwards)"
     labels = [text.get_text() for text in picture.legends[0].get_texts()]
     assert labels == ["forward", "backward", "weights", "idle: the bubble"]
-    hatches = {shape.get_hatch() for shape in panels[1].collections if isinstance(shape, PolyCollection)}
+    hatches = {shape.get_hatch() for shape in panels[1].patches}
     assert {"///", "..."} <= hatches  # told apart without colour
     numbers = [shape for shape in panels[0].collections if type(shape) is PathCollection]
     assert sum(len(shape.get_offsets()) for shape in numbers) == 2 * 24  # a number and its ground for every action
