@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import pickle
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +12,14 @@ from labkit.errors import LaunchError
 from labkit.launch import ray_rank
 from labkit.launch.ranks import defaults, place_in_world
 from labkit.launch.ray_place import Place
+from labkit.launch.ray_seat import POLL_S, Seat
 from labkit.launch.sending import zipped
 
-__all__ = ["Gang", "Seat"]
+__all__ = ["Gang"]
 
 PACKAGE = Path(labkit.__file__).parent
-POLL_S = 0.5
 SILENT_S = 20.0  # Ray itself takes 15 to be sure that a node has gone
 CLOSE_S = 6.0
-GROWING = ("log", "stack")
-
-
-@dataclass(slots=True, kw_only=True)
-class Seat:
-    """One rank's actor, and how far its files are here. offset_s: our clock minus its node's."""
-
-    actor: Any
-    who: dict[str, Any]
-    offset_s: float
-    rank: int = -1
-    have: dict[str, int] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    poll: Any = None
-    asked_at: float = 0.0
-    away_since: float | None = None
-    has_value: bool = False
-    open: bool = True
-
-    @property
-    def node(self) -> str:
-        return f"node {self.who['address']} ({self.who['node'][:8]})"
 
 
 class Gang:
@@ -56,7 +31,7 @@ class Gang:
         self.spot: Place | None = None
         self.actors: list[Any] = []
         self.seats: list[Seat] = []
-        self.released = self.lost_a_peer = False
+        self.released = False
 
     def place(self) -> None:
         """Wait until the cluster has a place for every rank at once."""
@@ -82,14 +57,18 @@ class Gang:
                 Seat(actor=actor, who=who, offset_s=self._offset_s(actor))
                 for actor, who in zip(self.actors, found, strict=True)
             ]
+            self._start(seats)
         except ray.exceptions.RayActorError as error:
             raise LaunchError(f"A rank's host on the cluster could not be started: {_cause(error)}") from error
+
+    def _start(self, seats: list[Seat]) -> None:
         nodes = list(dict.fromkeys(seat.who["node"] for seat in seats))
         self.seats = sorted(seats, key=lambda seat: nodes.index(seat.who["node"]))
         one_machine = len({seat.who["address"] for seat in seats}) == 1
         self.setup |= {"elsewhere": True, "host": "127.0.0.1" if one_machine else self.seats[0].who["address"]}
-        call = ray.put((self.folder / "call.pickle").read_bytes())
-        package = None if all(seat.who["has_labkit"] for seat in seats) else ray.put(zipped(PACKAGE))
+        call = self.ray.put((self.folder / "call.pickle").read_bytes())
+        package = None if all(seat.who["has_labkit"] for seat in seats) else self.ray.put(zipped(PACKAGE))
+        starting = []
         for rank, seat in enumerate(self.seats):
             seat.rank = rank
             here = [other for other in self.seats if other.who["node"] == seat.who["node"]]
@@ -102,8 +81,10 @@ class Gang:
                 env["CUDA_VISIBLE_DEVICES"] = ",".join(gpu for other in here for gpu in other.who["gpus"])
             (self.folder / f"rank-{rank}.node").write_text(seat.node)
             lib = None if seat.who["has_labkit"] else package
-            seat.actor.start.remote(rank, self.setup, call, lib, env, self.setup["deadline_s"])
-            self._ask(seat)
+            starting.append(seat.actor.start.remote(rank, self.setup, call, lib, env, self.setup["deadline_s"]))
+        self.ray.get(starting)
+        for seat in self.seats:
+            seat.ask()
 
     def _offset_s(self, actor: Any) -> float:
         """Our clock minus the node's, by the quickest of three answers: half its time is the error."""
@@ -117,10 +98,6 @@ class Gang:
 
     def done(self) -> bool:
         return not any(seat.open for seat in self.seats)
-
-    def _ask(self, seat: Seat) -> None:
-        seat.asked_at = time.monotonic()
-        seat.poll = seat.actor.news.remote(seat.have, POLL_S)
 
     def step(self) -> None:
         """Take what has come within POLL_S."""
@@ -136,49 +113,19 @@ class Gang:
                 self._lose(seat, _cause(error))
                 continue
             seat.away_since = None
-            self._take(seat, reply)
+            for name in seat.take(reply, self.folder):
+                if name == "store.port" and seat.rank == 0:
+                    for other in self.seats[1:]:
+                        other.actor.hand.remote(name, (self.folder / name).read_bytes())
             if seat.open:
-                self._ask(seat)
+                seat.ask()
+        bereft = any(seat.lost_a_peer for seat in self.seats)
         for seat in self.seats:
-            if seat.open and self.lost_a_peer and time.monotonic() - seat.asked_at > SILENT_S:
+            if seat.open and bereft and time.monotonic() - seat.asked_at > SILENT_S:
                 self._lose(seat, f"it has not answered for {SILENT_S:g} s")
         if not self.released and all(seat.has_value or not seat.open for seat in self.seats[1:]):
             self.released = True
             self.seats[0].actor.hand.remote("all.done", b"")
-
-    def _take(self, seat: Seat, reply: dict[str, Any]) -> None:
-        for name, (data, size) in reply["files"].items():
-            kind = name.rpartition(".")[2]
-            target = self.folder / (name if kind in GROWING else f"{name}.new")
-            with target.open("ab") as file:
-                file.write(data)
-            seat.have[name] = max(0, seat.have.get(name, 0)) + len(data)
-            seat.sizes[name] = size
-            if kind not in GROWING and seat.have[name] == size:
-                self._whole(seat, name, kind)
-        if reply["ended"] is not None and seat.have == seat.sizes:
-            code, at = reply["ended"]
-            event = {"rank": seat.rank, "code": code, "at": at + seat.offset_s}
-            with (self.folder / "ended.jsonl").open("a") as file:
-                file.write(json.dumps(event) + "\n")
-            seat.open = False
-
-    def _whole(self, seat: Seat, name: str, kind: str) -> None:
-        """A file has come in full."""
-        file = self.folder / f"{name}.new"
-        if kind == "port":
-            if seat.rank == 0:
-                for other in self.seats[1:]:
-                    other.actor.hand.remote(name, file.read_bytes())
-            file.unlink()
-            return
-        if kind == "error":
-            told = pickle.loads(file.read_bytes())
-            told["at"] += seat.offset_s
-            self.lost_a_peer = self.lost_a_peer or told["lost_a_peer"]
-            file.write_bytes(pickle.dumps(told))
-        seat.has_value = seat.has_value or kind == "value"
-        file.replace(self.folder / name)
 
     def _wait_for(self, seat: Seat, cause: str) -> None:
         """The connection broke: a short trouble of the network, or Ray does not know yet what has gone."""
@@ -187,20 +134,16 @@ class Gang:
             self._lose(seat, cause)
         else:
             time.sleep(POLL_S)
-            self._ask(seat)
+            seat.ask()
 
     def _node_is_alive(self, seat: Seat) -> bool:
         return any(node["Alive"] and node["NodeID"] == seat.who["node"] for node in self.ray.nodes())
 
     def _lose(self, seat: Seat, cause: str) -> None:
         """Its host has gone, with or without the node."""
-        seat.open = False
         with_node = "node has died" in cause or not self._node_is_alive(seat)
         gone = "was lost with its node" if with_node else "was lost: its Ray worker has gone"
-        file = self.folder / f"rank-{seat.rank}.error"
-        told = {"at": time.monotonic(), "lost": f"{gone} ({cause})"}
-        file.with_name(file.name + ".lost").write_bytes(pickle.dumps(told))
-        file.with_name(file.name + ".lost").replace(file)
+        seat.lose(f"{gone} ({cause})", self.folder)
 
     def ask_where(self) -> None:
         for seat in self.seats:
