@@ -26,8 +26,9 @@ class StepModel:
 
     alpha_s: a step of the ring; beta_s_per_byte: a byte that a rank sends. fixed_share: what of forward and backward a
     smaller batch does not shrink. num_cores: shared by all ranks (None: each rank is a device of its own); contention:
-    by how much a rank slows down when a second one computes beside it. misfit: measured ÷ modelled of a step that
-    communicates, where that is known.
+    by how much a rank slows down when a second one computes beside it. transfer_s: what moving the gradients takes from
+    a rank's own core, with two of them and however fast the link. misfit: measured ÷ modelled of a step of two ranks,
+    where that is known.
     """
 
     forward_s: float
@@ -39,11 +40,12 @@ class StepModel:
     fixed_share: float = 0.0
     num_cores: int | None = None
     contention: float = 1.0
+    transfer_s: float = 0.0
     overlap: bool = True
     misfit: float = 1.0
 
     def __post_init__(self) -> None:
-        times = (self.forward_s, self.backward_s, self.update_s, self.alpha_s, self.beta_s_per_byte)
+        times = (self.forward_s, self.backward_s, self.update_s, self.transfer_s, self.alpha_s, self.beta_s_per_byte)
         if not (np.isfinite(times).all() and min(times) >= 0 and self.forward_s + self.backward_s > 0):
             raise UsageError(f"A step's times must be finite, not negative, and its compute above 0; got {self}.")
         if not self.bucket_bytes or not min(self.bucket_bytes) >= 0:
@@ -56,7 +58,7 @@ class StepModel:
         return self.contention * max(1.0, num_devices / self.num_cores)
 
     def compute_s(self, num_devices: int, batch_share: float = 1.0) -> float:
-        """Forward, backward and update of a rank with this share of the batch of the measured step."""
+        """Forward, backward, update and its part in transfers, of a rank with this share of the measured batch."""
         forward_s, backward_s = self._passes_s(num_devices, batch_share)
         return forward_s + backward_s + self.update_s * self.slowdown(num_devices)
 
@@ -111,7 +113,10 @@ class StepModel:
         if not (num_devices >= 1 and batch_share > 0):
             raise UsageError(f"A step needs a device and a share of the batch; got {num_devices} and {batch_share}.")
         work = (self.fixed_share + (1 - self.fixed_share) * batch_share) * self.slowdown(num_devices)
-        return self.forward_s * work, self.backward_s * work
+        # Against the two ranks of which transfer_s is known: by the bytes, and by how the cores are shared
+        sharing = self.slowdown(num_devices) / self.slowdown(2)
+        transfer_s = self.transfer_s * ring_all_reduce_bytes(1, num_devices) * sharing
+        return self.forward_s * work, self.backward_s * work + transfer_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

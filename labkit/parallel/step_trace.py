@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from labkit.launch import run
 from labkit.measure import OnProgress, Span, Timeline
 from labkit.models import TransformerConfig
-from labkit.parallel.trials import Trial, prepare_step
+from labkit.parallel.trials import Groups, Trial, prepare_step
 
 __all__ = ["trace_steps"]
 
@@ -30,9 +30,12 @@ def _trace(config: TransformerConfig, trials: Mapping[str, Trial], seq_len: int)
 
     spans = []
     with ExitStack() as stack:
+        groups: Groups = {}
         for name, trial in trials.items():
             events: list[tuple[int, float, float]] = []
-            step = prepare_step(stack, config, trial, seq_len, lambda *event, events=events: events.append(event))
+            step = prepare_step(
+                stack, groups, config, trial, seq_len, lambda *event, events=events: events.append(event)
+            )
             for _ in range(3):  # the first two warm up
                 events.clear()
                 dist.barrier()

@@ -18,9 +18,10 @@ from labkit.models import TransformerConfig
 from labkit.parallel.links import Link
 from labkit.units import MIB
 
-__all__ = ["StepTimes", "Trial", "Watch", "measure_steps", "prepare_step"]
+__all__ = ["Groups", "StepTimes", "Trial", "Watch", "measure_steps", "prepare_step"]
 
 
+Groups = dict[tuple[Link | None, int], Any]  # link, None for this machine's own, and number of ranks -> their group
 Watch = Callable[[int, float, float], None]  # as data.DataParallel's
 
 
@@ -98,7 +99,8 @@ def _take_steps(
     rank = dist.get_rank()
     taken: list[list[tuple[float, float, float]]] = [[] for _ in trials]
     with ExitStack() as stack:
-        steps = [prepare_step(stack, config, trial, seq_len) for trial in trials]
+        groups: Groups = {}
+        steps = [prepare_step(stack, groups, config, trial, seq_len) for trial in trials]
         for number in range(warmup + rounds):
             for index, (trial, step) in enumerate(zip(trials, steps, strict=True)):
                 dist.barrier()
@@ -111,10 +113,10 @@ def _take_steps(
 
 
 def prepare_step(
-    stack: ExitStack, config: TransformerConfig, trial: Trial, seq_len: int, watch: Watch | None = None
+    stack: ExitStack, groups: Groups, config: TransformerConfig, trial: Trial, seq_len: int, watch: Watch | None = None
 ) -> Any:
     """Everything that a step of this trial needs, made by all ranks together; the step gives four readings of the
-    clock: start, after forward, backward and update."""
+    clock: start, after forward, backward and update. groups: what trials before have opened on ``stack``."""
     import torch
     import torch.distributed as dist
     import torch.nn.functional as F
@@ -123,11 +125,11 @@ def prepare_step(
     from labkit.parallel.data import DataParallel
     from labkit.parallel.throttle import throttled
 
-    ranks = tuple(range(trial.num_ranks))
-    if trial.link is None or trial.num_ranks == 1:
-        group: Any = dist.new_group(list(ranks))
-    else:
-        group = stack.enter_context(throttled(trial.link, ranks=ranks))
+    ranks, link = tuple(range(trial.num_ranks)), trial.link if trial.num_ranks > 1 else None
+    if (link, trial.num_ranks) not in groups:
+        opened = stack.enter_context(throttled(link, ranks=ranks)) if link else dist.new_group(list(ranks))
+        groups[link, trial.num_ranks] = opened
+    group = groups[link, trial.num_ranks]
     if dist.get_rank() not in ranks:
         return None
     transformer = Transformer(config)

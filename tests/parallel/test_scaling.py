@@ -50,6 +50,13 @@ def test_ranks_that_share_cores_take_turns() -> None:
     assert shared.on_devices_of_their_own().compute_s(4) == 3
 
 
+def test_moving_gradients_takes_its_time_from_the_cores_by_bytes_and_by_how_they_are_shared() -> None:
+    shared = replace(STEP, beta_s_per_byte=0.0, num_cores=2, contention=1.0, transfer_s=0.4)
+    assert shared.step_s(1) == 3
+    assert shared.step_s(2) == pytest.approx(3 + 0.4)
+    assert shared.step_s(4) == pytest.approx(2 * 3 + 2 * 1.5 * 0.4)  # a ring of four sends half as much again
+
+
 def test_strong_scaling_divides_what_the_batch_can_divide() -> None:
     local = replace(STEP, beta_s_per_byte=0.0)
     assert local.speedup(4) == pytest.approx(4)
