@@ -56,7 +56,7 @@ def throttled_mesh(
 ) -> Iterator[DeviceMesh]:
     """A device mesh of all ranks whose every dimension is throttled: by ``over`` a `Topology`, those within a node by
     its inner link and the others by its outer. One rank's transfers over one link queue up, whatever their group."""
-    if len(shape) != len(names) or math.prod(shape) != _world_size():
+    if len(shape) != len(names) or min(shape, default=0) < 1 or math.prod(shape) != _world_size():
         raise UsageError(f"shape must name {_world_size()} ranks, a name a dimension; got {shape} and {names}.")
     with _fabric(over, timeout_s) as fabric:
         mesh = torch.arange(math.prod(shape)).reshape(*shape)
@@ -77,6 +77,8 @@ class _Fabric:
     def __init__(self, over: Link | Topology, timeout_s: float) -> None:
         if not isinstance(over, Link | Topology):
             raise UsageError(f'A fabric is a Link or a Topology; got {over!r}. named_link("pcie", 1000) makes one.')
+        if not 0 < timeout_s < math.inf:
+            raise UsageError(f"timeout_s must be a finite number of seconds above 0; got {timeout_s!r}.")
         self.over, self.timeout = over, timedelta(seconds=timeout_s)
         self.queues: dict[Link, LinkQueue] = {}
         self.made: list[dist.ProcessGroup] = []

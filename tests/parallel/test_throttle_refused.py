@@ -50,6 +50,8 @@ def _refusals() -> dict[str, str]:
     for name, ranks in (("nobody", []), ("twice", [1, 1]), ("stranger", [0, 2])):
         refused(name, lambda ranks=ranks: enter(LINK, ranks))
     refused("shape", lambda: mesh((2, 2), ("dp", "tp")))
+    refused("no size", lambda: mesh((-1, -2), ("dp", "tp")))
+    refused("timeout", lambda: throttle.throttled(LINK, timeout_s=float("nan")).__enter__())
     refused("names", lambda: mesh((1, 2), ("dp",)))
     with throttle.throttled(LINK) as group:
         refused("device", lambda: dist.all_reduce(torch.empty(3, device="meta"), group=group))
@@ -80,6 +82,8 @@ def test_what_is_refused_on_every_rank() -> None:
     for name, came in (("nobody", "[]"), ("twice", "[1, 1]"), ("stranger", "[0, 2]")):
         assert first[name] == f"ranks must be different ones of 0 to 1; got {came}."
     assert first["shape"] == "shape must name 2 ranks, a name a dimension; got (2, 2) and ('dp', 'tp')."
+    assert first["no size"] == "shape must name 2 ranks, a name a dimension; got (-1, -2) and ('dp', 'tp')."
+    assert first["timeout"] == "timeout_s must be a finite number of seconds above 0; got nan."
     assert first["names"] == "shape must name 2 ranks, a name a dimension; got (1, 2) and ('dp',)."
     assert first["device"] == "A throttled fabric carries tensors of the CPU; got meta. Use .cpu() first."
     assert first["any source"].startswith("A throttled recv must name the rank that it waits for; got none.")
