@@ -15,7 +15,7 @@ from labkit.parallel.planner import SIMPLER_WITHIN, Plans, search
 from labkit.parallel.splits import Ints, Job
 from labkit.units import GIB
 
-__all__ = ["Choice", "Rejected", "choose", "explain", "reason_against"]
+__all__ = ["Choice", "Rejected", "choose", "explain", "kind_of", "reason_against"]
 
 MORE = 1024  # as far as more devices are looked for where none fit
 

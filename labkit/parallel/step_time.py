@@ -17,7 +17,7 @@ from labkit.parallel.precision import PRECISIONS
 from labkit.parallel.shape import ModelShape
 from labkit.parallel.splits import Floats, Ints, Job, Splits
 
-__all__ = ["PARTS", "StepTimes", "layer_flops_per_token", "step_times"]
+__all__ = ["PARTS", "StepTimes", "layer_flops_per_token", "stage_params", "step_times"]
 
 PARTS = ("compute", "memory", "tensor", "pipeline", "bubble", "data", "optimizer")
 # What an operation saves for the backward it has written once; it is read by the next one and in the backward, where
