@@ -53,7 +53,8 @@ class StepTimes:
 
     @property
     def step_s(self) -> NDArray[np.float64]:
-        return np.max(self.rank_s, axis=1)
+        slowest: NDArray[np.float64] = self.rank_s.max(axis=1)
+        return slowest
 
 
 def measure_steps(

@@ -29,23 +29,22 @@ def reduce_all(group: dist.ProcessGroup) -> list[dict[str, Any]]:
     rank, size = dist.get_rank(group), dist.get_world_size(group)
     for shape in SHAPES:
         generator = torch.Generator().manual_seed(rank)
-        mine = torch.randn(shape, generator=generator)
-        for dtype in (torch.float32, torch.float64):
-            ours, theirs, tree = (mine.to(dtype).clone() for _ in range(3))
-            dist.all_reduce(theirs, group=group)
-            with count_traffic() as ring_traffic:
-                collectives.ring_all_reduce(ours, group)
-            with count_traffic() as tree_traffic:
-                collectives.tree_all_reduce(tree, group)
-            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
-            torch.testing.assert_close(tree, theirs, rtol=1e-5, atol=1e-6)
-            given = mine.to(dtype).clone()
-            part = collectives.ring_reduce_scatter(given, group)
-            whole = collectives.ring_all_gather(part, group)
-            assert part.shape == (math.ceil(mine.numel() / size),)
-            torch.testing.assert_close(whole[: mine.numel()].view(shape), theirs, rtol=1e-5, atol=1e-6)
-            assert not whole[mine.numel() :].any()
-            assert torch.equal(given, mine.to(dtype))
+        mine = torch.randn(shape, generator=generator, dtype=torch.float64)
+        ours, theirs, tree = (mine.clone() for _ in range(3))
+        dist.all_reduce(theirs, group=group)
+        with count_traffic() as ring_traffic:
+            collectives.ring_all_reduce(ours, group)
+        with count_traffic() as tree_traffic:
+            collectives.tree_all_reduce(tree, group)
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(tree, theirs, rtol=1e-12, atol=1e-12)
+        given = mine.clone()
+        part = collectives.ring_reduce_scatter(given, group)
+        whole = collectives.ring_all_gather(part, group)
+        assert part.shape == (math.ceil(mine.numel() / size),)
+        torch.testing.assert_close(whole[: mine.numel()].view(shape), theirs, rtol=1e-12, atol=1e-12)
+        assert not whole[mine.numel() :].any()
+        assert torch.equal(given, mine)
         out.append({"numel": mine.numel(), "ring": sent(ring_traffic), "tree": sent(tree_traffic)})
     backwards = torch.arange(12.0).view(3, 4).t()  # not contiguous
     collectives.ring_all_reduce(backwards, group)

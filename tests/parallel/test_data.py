@@ -21,7 +21,7 @@ from labkit.parallel.traffic import count_traffic
 
 CONFIG = TransformerConfig(vocab_size=64, hidden_size=48, intermediate_size=96)  # 12 heads, 12 layers
 NUM_PARAMS = 64 * 48 + 12 * (4 * 48 * 48 + 3 * 48 * 96 + 2 * 48) + 48  # embedding and head are one
-BATCH = torch.randint(64, (12, 9), generator=torch.Generator().manual_seed(1))
+BATCH = torch.randint(64, (24, 9), generator=torch.Generator().manual_seed(1))
 
 
 def model(seed: int = 0) -> Transformer:
@@ -60,21 +60,22 @@ def train_every_way() -> dict[int, dict[str, Any]]:
         if dist.get_rank() >= size:
             continue
         mine = shard_batch(BATCH, group)
-        assert len(mine) == 12 // size
+        assert len(mine) == 24 // size
         seed = dist.get_rank()  # rank 0's parameters must be given to all
         made = {
             "by hand": DataParallel(model(seed), group),
-            "small buckets": DataParallel(model(seed), group, bucket_bytes=20_000),
-            "no overlap": DataParallel(model(seed), group, bucket_bytes=20_000, overlap=False),
             "torch": nn.parallel.DistributedDataParallel(model(), process_group=group),
         }
+        if size == 3:
+            made["small buckets"] = DataParallel(model(seed), group, bucket_bytes=20_000)
+            made["no overlap"] = DataParallel(model(seed), group, bucket_bytes=20_000, overlap=False)
         out[size] = {name: mean_over_ranks(*train(module, mine), group) for name, module in made.items()}
         accumulating = DataParallel(model(seed), group)
         with count_traffic() as traffic:
             result = train(accumulating, mine, num_accumulated=2)
         out[size]["accumulated"] = mean_over_ranks(*result, group)
         out[size]["calls"] = [(call.op, call.num_bytes, call.world_size) for call in traffic.calls]
-        out[size]["buckets"] = [len(made[name].buckets) for name in ("by hand", "small buckets")]
+        out[size]["buckets"] = {name: len(one.buckets) for name, one in made.items() if name != "torch"}
     return out
 
 
@@ -93,14 +94,14 @@ def test_losses_and_gradients_are_those_of_one_process() -> None:
     for rank, by_size in enumerate(launch.run(train_every_way, ranks=4, backend="gloo").values):
         assert list(by_size) == [size for size in (2, 3, 4) if rank < size]
         for size, found in by_size.items():
-            for name in ("by hand", "small buckets", "no overlap", "torch"):
+            for name in ("by hand", "torch", *(("small buckets", "no overlap") if size == 3 else ())):
                 assert far(torch.tensor(found[name][0]), torch.tensor(losses)) <= 1e-6, (size, name)
                 assert far(found[name][1], gradients) <= 1e-6, (size, name)
             assert far(found["accumulated"][1], gradients) <= 1e-6
             # Accumulated over two micro-batches, and still one all-reduce a step, of every gradient once
             assert found["calls"] == [("all_reduce", 4 * NUM_PARAMS, size)] * 2
-            assert found["buckets"][0] == 1
-            assert found["buckets"][1] >= 12
+            assert found["buckets"]["by hand"] == 1
+            assert size != 3 or found["buckets"]["small buckets"] == found["buckets"]["no overlap"] >= 12
 
 
 def bad_inputs() -> list[str]:

@@ -119,12 +119,12 @@ def test_what_cannot_be_scaled(call: Callable[[], object], message: str) -> None
 @pytest.mark.parametrize("mib", [8, 16, 32, 64])
 def test_transcribed_all_reduces_are_those_published(reference: Path, num_workers: int, mib: int) -> None:
     with (reference / "vidur_profiles" / "network" / "a100_dgx" / "all_reduce.csv").open(newline="") as file:
-        [published_ms] = [
+        medians_ms = [
             float(row["time_stats.all_reduce.median"])
             for row in csv.DictReader(file)
             if (int(row["num_workers"]), int(row["devices_per_node"]), int(row["size"])) == (num_workers, 8, mib << 20)
         ]
-    assert published(f"dgx-all-reduce-{num_workers}-{mib}mib").value == pytest.approx(published_ms * 1e-3)
+    assert published(f"dgx-all-reduce-{num_workers}-{mib}mib").value * 1e3 in [pytest.approx(ms) for ms in medians_ms]
 
 
 def test_a_traced_step_hides_buckets_under_the_backward_only_with_overlap() -> None:
