@@ -103,7 +103,7 @@ def _end_while_not(connected: threading.Event) -> None:
 
     def watch() -> None:
         while not connected.is_set():
-            if signal.SIGTERM in os.read(read, 1):
+            if signal.SIGTERM in os.read(read, 1) and not connected.is_set():
                 os._exit(128 + signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -379,7 +379,7 @@ def test_which_ray_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         note.write_text(address)
         assert ray_address.ray_address("ray", nowhere) == address
     context = types.SimpleNamespace(gcs_address="10.0.0.1:6379")
-    ours = types.SimpleNamespace(is_initialized=lambda: True, get_runtime_context=lambda: context)
+    ours = types.SimpleNamespace(__spec__="ours", is_initialized=lambda: True, get_runtime_context=lambda: context)
     monkeypatch.setitem(sys.modules, "ray", ours)
     assert ray_address.ray_address("ray", {"RAY_ADDRESS": "10.0.0.2:6379"}) == "10.0.0.1:6379"
 
