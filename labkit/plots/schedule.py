@@ -36,7 +36,7 @@ _KINDS = {
     "weights": (COLORS[2], COLORS[2], HATCHES[2]),
 }
 _LABEL = 0.15  # inches that a number needs at 7 points
-_MOST_LABELS, _MOST_EDGED = 400, 1000  # of more none could be read, or seen
+_MOST_LABELS, _MOST_EDGED = 260, 1000  # of more none could be read, or seen
 
 
 def plot_schedules(timelines: Mapping[str, Timeline], *, unit: str = "s", title: str = "") -> Picture:

@@ -15,7 +15,7 @@ MOVES = 15
 def explorer_redraw() -> Measured:
     """Seconds of the slowest redraw: the most actions, and the most that are hatched and numbered."""
     most = {"stages": MOST_STAGES, "microbatches": MOST_MICROBATCHES, "chunks": MOST_CHUNKS}
-    numbered = {"schedule": "ZB-H1", "stages": MOST_STAGES, "microbatches": 16}
+    numbered = {"schedule": "ZB-H1", "stages": MOST_STAGES, "microbatches": 10}
     settings = (most | {"schedule": "interleaved 1F1B"}, most | {"schedule": "ZB-H1"}, numbered)
     panels = [widgets.schedule_explorer(**setting) for setting in settings]
     samples = []

@@ -13,22 +13,24 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import pipelining
-from torch.distributed.pipelining import schedules as torchs
 
 from labkit.errors import LaunchError, UsageError
 from labkit.launch import run
 from labkit.models import Transformer, TransformerConfig, load_transformer
 from labkit.parallel.pipeline import Pipeline, next_token_loss
+from labkit.parallel.pipeline_mail import Mail
 from labkit.parallel.pipeline_parts import Part, part_layers
 from labkit.parallel.schedule_timeline import held_activations
-from labkit.parallel.schedules import make_schedule
+from labkit.parallel.schedules import SCHEDULES, Action, Schedule, make_schedule
 from labkit.parallel.traffic import count_traffic
 
 SMALL = {
     "vocab_size": 128, "hidden_size": 48, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
 }  # fmt: skip
 SEQ_LEN = 8
+MICROBATCHES = 12  # whole rounds of two, three and four stages
+NAMES = tuple(SCHEDULES)
+CHUNKS = {2: 3, 3: 2, 4: 3}
 
 
 def small_model(*, tied: bool) -> Transformer:
@@ -57,15 +59,28 @@ def relative(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
     return (off / sum(float(wanted[name].square().sum()) for name in got)) ** 0.5
 
 
-def ours(num_microbatches: int, chunks: int) -> dict[str, dict[str, Any]]:
-    """On a rank: every schedule against one process, twice, for what the first step leaves behind."""
-    stages, model = dist.get_world_size(), small_model(tied=True)
-    tokens, targets = batch_of(num_microbatches)
+def schedule_of(name: str, stages: int) -> Schedule:
+    return make_schedule(name, stages, MICROBATCHES, CHUNKS[stages] if name == "interleaved 1F1B" else 1)
+
+
+def every_depth(depths: tuple[int, ...]) -> dict[int, dict[str, dict[str, Any]]]:
+    """On a rank: what ``ours`` finds with as many stages as each depth says, over the first ranks."""
+    found = {}
+    for stages in depths:
+        group = dist.new_group(list(range(stages)), backend="gloo")
+        if dist.get_rank() < stages:
+            found[stages] = ours(stages, group)
+    return found
+
+
+def ours(stages: int, group: dist.ProcessGroup) -> dict[str, dict[str, Any]]:
+    """Every schedule against one process, twice, for what the first step leaves behind."""
+    model = small_model(tied=True)
+    tokens, targets = batch_of(MICROBATCHES)
     loss, wanted = of_one_process(model, tokens, targets)
     found = {}
-    for name in ("GPipe", "1F1B", "interleaved 1F1B", "ZB-H1"):
-        schedule = make_schedule(name, stages, num_microbatches, chunks if name == "interleaved 1F1B" else 1)
-        pipeline = Pipeline(model, schedule, batch_size=num_microbatches, seq_len=SEQ_LEN)
+    for name in NAMES:
+        pipeline = Pipeline(model, schedule_of(name, stages), batch_size=MICROBATCHES, seq_len=SEQ_LEN, group=group)
         pipeline.step(tokens, targets)
         with count_traffic() as traffic:
             step = pipeline.step(tokens, targets, count_activations=True)
@@ -82,15 +97,18 @@ def ours(num_microbatches: int, chunks: int) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def four_ranks() -> tuple[dict[int, dict[str, dict[str, Any]]], ...]:
+    return run(every_depth, (2, 3, 4), ranks=4, backend="gloo").values
+
+
 @pytest.mark.parametrize("stages", [2, 3, 4])
-def test_every_schedule_equals_one_process(stages: int) -> None:
-    m, chunks = 2 * stages, {2: 3, 3: 2, 4: 3}[stages]
-    ranks = run(ours, m, chunks, ranks=stages, backend="gloo").values
+def test_every_schedule_equals_one_process(four_ranks: tuple[dict[int, Any], ...], stages: int) -> None:
+    m, ranks = MICROBATCHES, [rank[stages] for rank in four_ranks[:stages]]
     letter = SEQ_LEN * SMALL["hidden_size"] * 4  # bytes of a micro-batch of one sequence at a boundary, fp32
     tied = SMALL["vocab_size"] * SMALL["hidden_size"] * 4
-    for name in ranks[0]:
-        each = [rank[name] for rank in ranks]
-        schedule = make_schedule(name, stages, m, chunks if name == "interleaved 1F1B" else 1)
+    for name in NAMES:
+        each, schedule = [rank[name] for rank in ranks], schedule_of(name, stages)
         assert [one["loss"] is None for one in each] == [True] * (stages - 1) + [False]
         assert each[-1]["loss"] <= 1e-5
         assert max(one["gradients"] for one in each) <= 1e-5, name
@@ -110,6 +128,9 @@ def test_every_schedule_equals_one_process(stages: int) -> None:
 
 def torchs_schedules() -> dict[str, tuple[float | None, float]]:
     """On a rank: torch's pipelines over the same parts, their gradients against our pipeline's."""
+    from torch.distributed import pipelining
+    from torch.distributed.pipelining import schedules as torchs
+
     rank, p, model = dist.get_rank(), dist.get_world_size(), small_model(tied=False)
     tokens, targets = batch_of(2 * p)
     pairs = {
@@ -151,27 +172,30 @@ def test_torchs_own_pipelines_give_the_same() -> None:
         assert all(rank[theirs][1] <= 1e-5 for rank in ranks), theirs
 
 
-def real_model(folder: Path) -> dict[str, tuple[float | None, float]]:
-    """On a rank: SmolLM2 in fp32, one short sequence a micro-batch; each rank computes the whole as well."""
+def real_model(folder: Path) -> dict[tuple[int, str], tuple[float | None, float]]:
+    """On a rank: SmolLM2 in fp32 in two and in three stages, six short sequences; each rank computes the whole too."""
     model = load_transformer(folder, dtype=torch.float32).requires_grad_()
-    p = dist.get_world_size()
-    tokens, targets = batch_of(p, 12, model.config.vocab_size)
+    tokens, targets = batch_of(6, 12, model.config.vocab_size)
     loss, wanted = of_one_process(model, tokens, targets)
     found = {}
-    for name in ("GPipe", "1F1B", "interleaved 1F1B", "ZB-H1"):
-        schedule = make_schedule(name, p, p, 5 if name == "interleaved 1F1B" else 1)
-        pipeline = Pipeline(model, schedule, batch_size=p, seq_len=12)
-        step = pipeline.step(tokens, targets)
-        found[name] = step.loss and abs(step.loss / loss - 1), relative(pipeline.gradients, wanted)
+    for stages in (2, 3):
+        group = dist.new_group(list(range(stages)), backend="gloo")
+        for name in NAMES if dist.get_rank() < stages else ():
+            schedule = make_schedule(name, stages, 6, 5 if name == "interleaved 1F1B" else 1)
+            pipeline = Pipeline(model, schedule, batch_size=6, seq_len=12, group=group)
+            step = pipeline.step(tokens, targets)
+            found[stages, name] = step.loss and abs(step.loss / loss - 1), relative(pipeline.gradients, wanted)
     return found
 
 
-@pytest.mark.parametrize("stages", [2, 3])
-def test_smollm2_in_stages_equals_one_process(smollm2: Path, stages: int) -> None:
-    ranks = run(real_model, smollm2, ranks=stages, backend="gloo", deadline_s=180).values
-    for name in ranks[0]:
-        assert ranks[-1][name][0] <= 1e-5
-        assert all(rank[name][1] <= 1e-5 for rank in ranks), (name, [rank[name] for rank in ranks])
+def test_smollm2_in_two_and_three_stages_equals_one_process(smollm2: Path) -> None:
+    ranks = run(real_model, smollm2, ranks=3, backend="gloo", deadline_s=180).values
+    for stages in (2, 3):
+        for name in NAMES:
+            each = [rank[stages, name] for rank in ranks[:stages]]
+            assert each[-1][0] is not None
+            assert each[-1][0] <= 1e-5
+            assert all(gradients <= 1e-5 for _, gradients in each), (stages, name, each)
 
 
 def refused() -> list[str]:
@@ -217,9 +241,9 @@ def test_what_is_refused() -> None:
             assert word in message
 
 
-def dies(record: Path) -> None:
-    """On a rank: the last stage is killed at its second forward; the others note what they then see."""
-    rank, calls = dist.get_rank(), []
+def dies() -> None:
+    """On a rank: the last stage is killed at its second forward, while the others wait for it."""
+    calls: list[int] = []
 
     def loss_fn(logits: Tensor, targets: Tensor) -> Tensor:
         calls.append(1)
@@ -228,24 +252,30 @@ def dies(record: Path) -> None:
         return next_token_loss(logits, targets)
 
     tokens, targets = batch_of(6)
-    pipeline = Pipeline(
-        small_model(tied=True), make_schedule("1F1B", 3, 6), batch_size=6, seq_len=SEQ_LEN, loss_fn=loss_fn
-    )
-    try:
-        pipeline.step(tokens, targets)
-    except LaunchError as error:
-        (record / f"rank-{rank}").write_text(str(error))
-        raise
+    model, schedule = small_model(tied=True), make_schedule("1F1B", 3, 6)
+    Pipeline(model, schedule, batch_size=6, seq_len=SEQ_LEN, loss_fn=loss_fn).step(tokens, targets)
 
 
-def test_a_rank_that_dies_ends_the_others_with_a_clear_error(tmp_path: Path) -> None:
+def test_a_rank_that_dies_in_mid_schedule_is_named_and_ends_the_others() -> None:
     started = time.monotonic()
     with pytest.raises(LaunchError, match="rank 2 of 3 was killed by SIGKILL"):
-        run(dies, tmp_path, ranks=3, backend="gloo", deadline_s=60)
-    assert time.monotonic() - started < 45  # by the broken connection, long before the deadline
-    said = (tmp_path / "rank-1").read_text()
-    assert said.startswith("Stage 1 lost a neighbour at ")
-    assert "a rank of the pipeline has died or hangs" in said
+        run(dies, ranks=3, backend="gloo", deadline_s=90)
+    assert time.monotonic() - started < 80  # by the broken connection, not by the deadline
+
+
+class _Broken:
+    def wait(self) -> None:
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:1")
+
+
+def test_a_stage_whose_neighbour_is_lost_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "irecv", lambda *args, **kwargs: _Broken())
+    mail = Mail(make_schedule("1F1B", 3, 6), 1, torch.empty(1), None)
+    with pytest.raises(
+        LaunchError, match="Stage 1 lost a neighbour at B0 of 1F1B: a rank of the pipeline has died"
+    ) as it:
+        mail.take(Action(kind="B", microbatch=0))
+    assert isinstance(it.value.__cause__, RuntimeError)  # so launch.run knows a consequence from the cause
 
 
 def test_a_parts_layers() -> None:
