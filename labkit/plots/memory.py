@@ -15,9 +15,6 @@ from labkit.plots.style import COLORS, HATCHES, INK, STYLE, axis_scale, hatch_on
 __all__ = ["plot_memory"]
 
 
-_PLAIN = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-
-
 class _Use(Protocol):
     @property
     def by_class(self) -> Mapping[str, float]: ...
@@ -38,7 +35,7 @@ def plot_memory(uses: Mapping[str, _Use], *, limit_bytes: float | None = None, t
     widest = max([*totals, limit_bytes or 0.0])
     scale, unit = axis_scale([widest], "B")
     left = 0.35 + 0.078 * max(len(name) for name in uses)
-    height = 1.75 + 0.42 * len(uses)
+    height = 1.65 + 0.36 * len(uses)
     figure, axes = new_plot(
         title or found, f"peak memory of one device ({unit})", "", height=height, margins=(left, 0.3, 1.0, 0.5)
     )
@@ -50,7 +47,7 @@ def plot_memory(uses: Mapping[str, _Use], *, limit_bytes: float | None = None, t
                 size = use.by_class[name] / scale
                 axes.barh(row, size, left=start, height=0.66, linewidth=0.6, edgecolor=INK, **_paint(index))
                 start += size
-            axes.text(start + 0.012 * widest / scale, row, f"{start:.3g}", va="center", fontsize=9, bbox=_PLAIN)
+            axes.text(start + 0.012 * widest / scale, row, f"{start:.3g}", va="center", fontsize=9)
         if limit_bytes is not None:
             axes.axvline(limit_bytes / scale, color=INK, linewidth=1.4, linestyle="--")
             axes.text(limit_bytes / scale, -0.52, "what it has ", color=INK, ha="right", va="bottom", fontsize=8.5)
