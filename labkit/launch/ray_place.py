@@ -46,7 +46,8 @@ class Place:
 
     def _missing(self) -> str:
         wanted = ", ".join(_amount(name, amount) for name, amount in self.bundle.items())
-        nodes = [node for node in self.ray.nodes() if node["Alive"]]
+        alive = [node for node in self.ray.nodes() if node["Alive"]]
+        nodes = sorted(alive, key=lambda node: str(node["NodeManagerAddress"]))  # Ray has them in an order of its own
         has = "; ".join(f"{node['NodeManagerAddress']} has {_amounts(node['Resources'])}" for node in nodes)
         return (
             f"They want {self.ranks} places of {wanted} each, all at once. The cluster has {len(nodes)} "
