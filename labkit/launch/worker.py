@@ -15,9 +15,10 @@ import sys
 import threading
 import time
 import traceback
+from atexit import _run_exitfuncs
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = ["main"]
 
@@ -172,5 +173,16 @@ def _die_with(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _end(code: int) -> NoReturn:
+    """End as the interpreter does, up to where it takes its modules down: a native thread of torch's that still runs
+    then (a group's, autograd's) now and again aborts the process, which has long done its work."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for the function's own threads
+    _run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed:
+            stream.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    _end(main(Path(sys.argv[1])))

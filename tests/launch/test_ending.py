@@ -88,6 +88,23 @@ def test_a_rank_that_dies_after_it_has_returned() -> None:
         launch.run(late, ranks=1, backend=None)
 
 
+def test_what_aborts_when_the_interpreter_is_taken_down_undoes_no_value() -> None:
+    def end_badly() -> str:
+        import builtins
+
+        class Native:
+            def __del__(self) -> None:
+                os.abort()
+
+        builtins.kept = Native()
+        print("done")
+        return "value"
+
+    out = launch.run(end_badly, ranks=1, backend=None)
+    assert out.values == ("value",)
+    assert out.logs == ("done\n",)
+
+
 def test_what_a_rank_leaves_behind_ends_with_the_launch(marked) -> None:
     launch.run(start_a_sleeper, ranks=2, backend=None)
     assert not marked.living()
