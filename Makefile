@@ -35,7 +35,7 @@ setup:
 bench: setup
 	@GLIBC_TUNABLES=glibc.malloc.hugetlb=1 "$(BIN)/python" -m tests.bench $(ARGS)
 
-# vLLM's settings for this machine's CPU, which the benches of serving then use: about half an hour.
+# vLLM's settings on this machine's CPU, one against the other: about half an hour.
 sweep: setup
 	@GLIBC_TUNABLES=glibc.malloc.hugetlb=1 "$(BIN)/python" -m tests.bench.vllm_sweep
 

@@ -1,8 +1,8 @@
 """``make sweep``: vLLM's flags, thread binding and preload on this machine's CPU, each against the lab's engine.
 
 Every configuration is started anew in every round, and measured in turns with the lab's engine, so that a machine that
-drifts moves both. The ratios go to vllm_sweep.csv, best at 32 sequences first; the benches use the settings of its
-first row. About half an hour on two cores.
+drifts moves both. The ratios go to vllm_sweep.csv, best at 32 sequences first; serving.py states the
+best settings by hand. About half an hour on two cores.
 """
 
 from __future__ import annotations
