@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import SupportsFloat
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from labkit.errors import UsageError
+from labkit.parallel.sizes import need_above_0, need_whole
 
 __all__ = [
     "fit_alpha_beta",
@@ -30,8 +29,8 @@ def state_bytes(num_params: float, world_size: int, stage: int, bytes_per_param:
     ``bytes_per_param``: 16 = 2 weights + 2 gradients + 12 optimizer; what exceeds 16 is gradients (18: fp32 ones).
     Activations are not in it. Source: Rajbhandari et al. (2020), figure 1.
     """
-    _need_above_0(num_params=num_params)
-    _need_whole(world_size=world_size)
+    need_above_0(num_params=num_params)
+    need_whole(world_size=world_size)
     if stage not in (0, 1, 2, 3):
         raise UsageError(f"stage must be 0, 1, 2 or 3 (0: plain data parallel); got {stage!r}.")
     gradients = bytes_per_param - WEIGHT_BYTES - OPTIMIZER_BYTES
@@ -46,7 +45,7 @@ def transformer_flops(batch_size: int, seq_len: int, num_layers: int, hidden_siz
 
     96·B·s·l·h²·(1 + s/6h + V/16lh). Source: Narayanan et al. (2021), Megatron-LM, equation 3.
     """
-    _need_whole(
+    need_whole(
         batch_size=batch_size, seq_len=seq_len, num_layers=num_layers, hidden_size=hidden_size, vocab_size=vocab_size
     )
     matrices = 96 * batch_size * seq_len * num_layers * hidden_size**2
@@ -65,8 +64,8 @@ def training_days(
     vocab_size: int,
 ) -> float:
     """Days to train on so many tokens at a rate that each device really reaches (not its peak)."""
-    _need_above_0(num_tokens=num_tokens, flops_per_s_per_device=flops_per_s_per_device)
-    _need_whole(num_devices=num_devices)
+    need_above_0(num_tokens=num_tokens, flops_per_s_per_device=flops_per_s_per_device)
+    need_whole(num_devices=num_devices)
     flops = transformer_flops(batch_size, seq_len, num_layers, hidden_size, vocab_size)
     iterations = num_tokens / (batch_size * seq_len)
     return iterations * flops / (num_devices * flops_per_s_per_device) / SECONDS_A_DAY
@@ -84,10 +83,10 @@ def mfu(
 
     (6·N + 12·L·d·s) FLOPs a token. Source: Chowdhery et al. (2022), PaLM, appendix B.
     """
-    _need_above_0(
+    need_above_0(
         num_params=num_params, tokens_per_s_per_device=tokens_per_s_per_device, peak_flops_per_s=peak_flops_per_s
     )
-    _need_whole(num_layers=num_layers, hidden_size=hidden_size, seq_len=seq_len)
+    need_whole(num_layers=num_layers, hidden_size=hidden_size, seq_len=seq_len)
     flops_per_token = 6 * num_params + 12 * num_layers * hidden_size * seq_len
     return flops_per_token * tokens_per_s_per_device / peak_flops_per_s
 
@@ -97,7 +96,7 @@ def pipeline_bubble(num_stages: int, num_microbatches: int, num_chunks: int = 1)
 
     (p − 1)/(v·m); as a share of all the time it is b/(1 + b). Source: Narayanan et al. (2021), section 2.2.
     """
-    _need_whole(num_stages=num_stages, num_microbatches=num_microbatches, num_chunks=num_chunks)
+    need_whole(num_stages=num_stages, num_microbatches=num_microbatches, num_chunks=num_chunks)
     return (num_stages - 1) / (num_chunks * num_microbatches)
 
 
@@ -105,13 +104,13 @@ def ring_all_reduce_bytes(num_bytes: float, world_size: int) -> float:
     """Bytes that each rank sends: 2·(n − 1)/n·S, the fewest with which an all-reduce can do."""
     if not 0 <= num_bytes < float("inf"):
         raise UsageError(f"num_bytes must be finite and at least 0; got {num_bytes!r}.")
-    _need_whole(world_size=world_size)
+    need_whole(world_size=world_size)
     return 2 * (world_size - 1) / world_size * num_bytes
 
 
 def kv_bytes_per_token(num_layers: int, num_kv_heads: int, head_dim: int, bytes_per_value: int = 2) -> int:
     """Bytes that one token's keys and values take in the cache, over all layers."""
-    _need_whole(num_layers=num_layers, num_kv_heads=num_kv_heads, head_dim=head_dim, bytes_per_value=bytes_per_value)
+    need_whole(num_layers=num_layers, num_kv_heads=num_kv_heads, head_dim=head_dim, bytes_per_value=bytes_per_value)
     return 2 * num_layers * num_kv_heads * head_dim * bytes_per_value
 
 
@@ -133,15 +132,3 @@ def fit_alpha_beta(sizes_bytes: ArrayLike, times_s: ArrayLike) -> tuple[float, f
     columns = np.column_stack([np.ones_like(sizes), sizes / unit])
     found, _ = nnls(columns / times[:, None], np.ones(len(times)))
     return float(found[0]), float(found[1] / unit)
-
-
-def _need_above_0(**named: SupportsFloat) -> None:
-    for name, value in named.items():
-        if not 0 < float(value) < float("inf"):
-            raise UsageError(f"{name} must be finite and above 0; got {value!r}.")
-
-
-def _need_whole(**named: int) -> None:
-    for name, value in named.items():
-        if not (float(value) == value // 1 and value >= 1):
-            raise UsageError(f"{name} must be a whole number of at least 1; got {value!r}.")

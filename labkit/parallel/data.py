@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from labkit.errors import UsageError
 from labkit.parallel.agreement import check_agreement
+from labkit.parallel.sizes import divisors, either
 from labkit.units import MIB
 
 __all__ = ["Bucket", "DataParallel", "plan_buckets", "shard_batch"]
@@ -155,8 +156,7 @@ def shard_batch(batch: Tensor, group: dist.ProcessGroup | None = None) -> Tensor
     """This rank's share: (B, …) -> (B/n, …). UsageError where n does not divide B: the mean of means would be off."""
     rank, size = dist.get_rank(group), dist.get_world_size(group)
     if len(batch) % size:
-        divisors = [str(n) for n in range(1, len(batch) + 1) if len(batch) % n == 0]
-        fitting = ", ".join(divisors[:-1]) + f" or {divisors[-1]}" if len(divisors) > 1 else "".join(divisors) or "none"
+        fitting = either(divisors(len(batch)))
         raise UsageError(f"world_size must divide the batch; got {size} and {len(batch)}. Use {fitting}.")
     return batch.chunk(size)[rank]
 

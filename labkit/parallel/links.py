@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from labkit.errors import UsageError
 from labkit.parallel.cost import ring_all_reduce_bytes
+from labkit.parallel.sizes import need_int
 
 __all__ = ["Link", "LinkQueue", "Topology", "named_link", "ring_bytes_sent", "ring_steps"]
 
@@ -69,9 +70,7 @@ class Topology:
     between: Link
 
     def __post_init__(self) -> None:
-        given = self.ranks_per_node
-        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-            raise UsageError(f"ranks_per_node must be a whole number of at least 1; got {given!r}.")
+        need_int(ranks_per_node=self.ranks_per_node)
 
     def link(self, ranks: Sequence[int]) -> Link:
         """What paces a transfer among these ranks: the link between nodes as soon as two of them are apart."""

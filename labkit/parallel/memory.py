@@ -11,6 +11,7 @@ from labkit.parallel.activations import activation_bytes
 from labkit.parallel.moments import CLASSES, MemoryUse, moments, stage_parts
 from labkit.parallel.precision import PRECISIONS, Precision
 from labkit.parallel.shape import ModelShape
+from labkit.parallel.sizes import divisors, need_whole
 
 __all__ = ["CLASSES", "PRECISIONS", "MemoryUse", "Precision", "peak_memory"]
 
@@ -39,7 +40,7 @@ def peak_memory(
     fused_norm, fused_attention: see `activation_bytes`. UsageError for what cannot be.
     """
     _check(shape, tp, pp, stage, precision)
-    _need_whole(seq_len=seq_len, micro_batch=micro_batch, dp=dp)
+    need_whole(seq_len=seq_len, micro_batch=micro_batch, dp=dp)
     bits = PRECISIONS[precision]
     acts = activation_bytes(
         shape,
@@ -67,15 +68,9 @@ def _check(shape: ModelShape, tp: int, pp: int, stage: int, precision: str) -> N
         raise UsageError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
     if PRECISIONS[precision].gathers and stage < 2:
         raise UsageError(f"fully_shard shards weights, which is stage 2 or 3; got stage {stage} with {precision!r}.")
-    _need_whole(tp=tp, pp=pp)
+    need_whole(tp=tp, pp=pp)
     if shape.num_heads % tp:
-        fits = ", ".join(str(n) for n in range(1, shape.num_heads + 1) if shape.num_heads % n == 0)
+        fits = ", ".join(map(str, divisors(shape.num_heads)))
         raise UsageError(f"tp must divide num_heads; got {tp} and {shape.num_heads}. Use one of {fits}.")
     if pp > shape.num_layers:
         raise UsageError(f"pp must be at most the number of layers; got {pp} and {shape.num_layers}.")
-
-
-def _need_whole(**named: int) -> None:
-    for name, value in named.items():
-        if not (float(value) == value // 1 and value >= 1):
-            raise UsageError(f"{name} must be a whole number of at least 1; got {value!r}.")

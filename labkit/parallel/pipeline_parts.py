@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from labkit.errors import UsageError
 from labkit.models import Transformer, causal_attention
 from labkit.models.transformer import rotary_tables
+from labkit.parallel.sizes import divisors, either
 
 __all__ = ["Part", "part_layers"]
 
@@ -19,10 +20,9 @@ def part_layers(num_layers: int, num_parts: int, part: int) -> range:
     if not 0 <= part < num_parts:
         raise UsageError(f"part must lie in 0 to {num_parts - 1}; got {part}.")
     if num_layers % num_parts:
-        fits = [n for n in range(1, num_layers + 1) if num_layers % n == 0]
         raise UsageError(
             f"stages × chunks must divide num_layers; got {num_parts} and {num_layers}. "
-            f"Use {', '.join(map(str, fits[:-1]))} or {fits[-1]}."
+            f"Use {either(divisors(num_layers))}."
         )
     each = num_layers // num_parts
     return range(part * each, (part + 1) * each)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labkit.errors import UsageError
+from labkit.parallel.sizes import need_int
 
 __all__ = [
     "SCHEDULES",
@@ -69,7 +70,7 @@ class Schedule:
 
 def gpipe(num_stages: int, num_microbatches: int) -> Schedule:
     """All forwards, then all backwards; every micro-batch is held at once. Source: Huang et al. (2019)."""
-    _need_whole(num_stages=num_stages, num_microbatches=num_microbatches)
+    need_int(num_stages=num_stages, num_microbatches=num_microbatches)
     row = [_forward(j) for j in range(num_microbatches)] + [_backward(j) for j in range(num_microbatches)]
     return Schedule(name="GPipe", num_microbatches=num_microbatches, actions=(tuple(row),) * num_stages)
 
@@ -79,7 +80,7 @@ def one_f_one_b(num_stages: int, num_microbatches: int) -> Schedule:
 
     Stage s holds at most p - s micro-batches, however many there are.
     """
-    _need_whole(num_stages=num_stages, num_microbatches=num_microbatches)
+    need_int(num_stages=num_stages, num_microbatches=num_microbatches)
     rows = []
     for stage in range(num_stages):
         ahead = min(num_stages - stage - 1, num_microbatches)
@@ -97,7 +98,7 @@ def interleaved_1f1b(num_stages: int, num_microbatches: int, num_chunks: int = 2
     UsageError unless the micro-batches come in whole rounds of num_stages: a stage works through a round on one chunk
     before it turns to the next.
     """
-    _need_whole(num_stages=num_stages, num_microbatches=num_microbatches, num_chunks=num_chunks)
+    need_int(num_stages=num_stages, num_microbatches=num_microbatches, num_chunks=num_chunks)
     if num_microbatches % num_stages:
         fits = -(-num_microbatches // num_stages) * num_stages
         raise UsageError(
@@ -130,7 +131,7 @@ def zero_bubble_h1(num_stages: int, num_microbatches: int) -> Schedule:
 
     Stage s puts the weights off by s micro-batches, so each stage holds at most p, as 1F1B's first stage does.
     """
-    _need_whole(num_stages=num_stages, num_microbatches=num_microbatches)
+    need_int(num_stages=num_stages, num_microbatches=num_microbatches)
     rows = []
     for stage, row in enumerate(one_f_one_b(num_stages, num_microbatches).actions):
         cut: list[Action] = []
@@ -155,7 +156,7 @@ def make_schedule(name: str, num_stages: int, num_microbatches: int, num_chunks:
     """A schedule by its name in SCHEDULES; num_chunks above 1 is for the interleaved one alone."""
     if name not in SCHEDULES:
         raise UsageError(f"schedule must be one of {', '.join(SCHEDULES)}; got {name!r}.")
-    _need_whole(num_chunks=num_chunks)
+    need_int(num_chunks=num_chunks)
     if name == "interleaved 1F1B":
         return interleaved_1f1b(num_stages, num_microbatches, num_chunks)
     if num_chunks > 1:
@@ -173,9 +174,3 @@ def _backward(microbatch: int, chunk: int = 0) -> Action:
 
 def _weights(microbatch: int) -> Action:
     return Action(kind="W", microbatch=microbatch)
-
-
-def _need_whole(**named: int) -> None:
-    for name, value in named.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(f"{name} must be a whole number of at least 1; got {value!r}.")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from labkit.errors import UsageError
 from labkit.parallel.shape import ModelShape
+from labkit.parallel.sizes import divisors
 
 __all__ = ["AXES", "Job", "Splits", "all_splits"]
 
@@ -94,8 +95,8 @@ def all_splits(
 
 
 def _meshes(job: Job, num_devices: int, tp: int | None, pp: int | None) -> Iterator[tuple[int, int, int]]:
-    for t in _divisors(num_devices) if tp is None else [tp]:
-        for p in _divisors(num_devices // t) if pp is None else [pp]:
+    for t in divisors(num_devices) if tp is None else [tp]:
+        for p in divisors(num_devices // t) if pp is None else [pp]:
             d = num_devices // (t * p)
             if d and job.shape.num_heads % t == 0 and job.shape.num_layers % p == 0 and job.batch_size % d == 0:
                 yield t, p, d
@@ -117,7 +118,7 @@ def _schedules(
             continue
         m = own // micro
         layers = job.shape.num_layers // p
-        chunks = _divisors(layers) if num_chunks is None else [num_chunks]
+        chunks = divisors(layers) if num_chunks is None else [num_chunks]
         for v in chunks:
             if v == 1 or (p > 1 and m % p == 0 and layers % v == 0):
                 yield micro, v, m
@@ -130,7 +131,7 @@ def _check(job: Job, num_devices: int, tp: int | None, pp: int | None) -> None:
         ("pp", pp, "num_layers", shape.num_layers),
     ):
         if size is not None and (size < 1 or whole % size):
-            fits = ", ".join(map(str, _divisors(whole)))
+            fits = ", ".join(map(str, divisors(whole)))
             raise UsageError(f"{name} must divide {noun}; got {size} and {whole}. Use one of {fits}.")
     group = (tp or 1) * (pp or 1)
     if num_devices % group:
@@ -154,10 +155,6 @@ def _nothing(job: Job, num_devices: int, fixed: Mapping[str, int | None], device
         f"No split of {num_devices} devices divides {job.shape.num_heads} heads (tp), {job.shape.num_layers} layers "
         f"(pp) and a batch of {job.batch_size} (dp · micro_batch){f' with {asked}' if asked else ''}. Use {cure}."
     )
-
-
-def _divisors(number: int) -> list[int]:
-    return [d for d in range(1, number + 1) if number % d == 0]
 
 
 def _powers_of_2(largest: int) -> list[int]:
