@@ -15,6 +15,7 @@ from labkit.plots.style import axis_scale, new_plot
 from labkit.plots.tables import table
 from labkit.plots.tensor import plot_step_over_bandwidth
 from labkit.plots.timeline import plot_timeline
+from labkit.plots.training_profile import plot_gains, plot_training_profile, plot_utilisation
 
 __all__ = [
     "Picture",
@@ -29,6 +30,7 @@ __all__ = [
     "plot_ceilings",
     "plot_efficiency",
     "plot_fabric",
+    "plot_gains",
     "plot_memory",
     "plot_plans",
     "plot_roofline",
@@ -39,6 +41,8 @@ __all__ = [
     "plot_throughput",
     "plot_time_to_train",
     "plot_timeline",
+    "plot_training_profile",
+    "plot_utilisation",
     "show",
     "show_figures",
     "table",
