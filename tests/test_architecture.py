@@ -34,7 +34,7 @@ LABKIT = Path(labkit.__file__).parent
 FILES = sorted(path for path in LABKIT.rglob("*.py") if path != LABKIT / "__init__.py")
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(LABKIT)], "labkit.") if not m.name.endswith("__main__"))
 # Programs that run by themselves, in a Python without labkit: they have no public names.
-PROGRAMS = {"labkit.launch.guard"}
+PROGRAMS = {"labkit.launch.forkserver", "labkit.launch.guard"}
 
 
 def imports(source: str, package: tuple[str, ...]) -> Iterator[str]:

@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 __all__ = ["Family", "descendants"]
 
@@ -44,10 +45,12 @@ class Family:
 
     On Linux it adopts what its descendants orphan, so that /proc shows them all, and its children get SIGKILL should
     it be killed itself. portable: do only what every POSIX system can; then each child leads a process group.
+    fork: what a fork of this process does in place of the child's command; it never returns.
     """
 
-    def __init__(self, *, portable: bool) -> None:
+    def __init__(self, *, portable: bool, fork: Callable[[dict[str, Any]], NoReturn] | None = None) -> None:
         self.portable = portable
+        self.fork = fork
         self.started: list[int] = []
         self.codes: dict[int, int] = {}  # pid -> exit code, or minus the signal
         self._libc = None if portable else ctypes.CDLL(None, use_errno=True)
@@ -64,6 +67,16 @@ class Family:
             if os.getppid() != guard:  # we were killed before the line above
                 os._exit(1)
 
+        if self.fork is not None:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    die_with_us()
+                    self.fork(child)
+                finally:
+                    os._exit(1)
+            self.started.append(pid)
+            return pid
         with open(child["log"], "ab", buffering=0) as log:
             process = subprocess.Popen(
                 child["argv"],

@@ -23,8 +23,8 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from labkit.launch.family import Family
@@ -34,6 +34,7 @@ else:
 
 __all__ = ["main"]
 
+Rank = Callable[[dict[str, Any]], NoReturn]
 ENOUGH = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 FORCE_S = 5.0  # beyond the grace, for a guard that does not end its children
 
@@ -58,10 +59,10 @@ class Signals:
         return ready
 
 
-def guard(spec: dict[str, Any], keeper: int) -> int:
+def guard(spec: dict[str, Any], keeper: int, rank: Rank | None = None) -> int:
     """Start the children and end them in time. keeper: a pipe that closes with the keeper."""
     signals = Signals(*ENOUGH, signal.SIGUSR1, signal.SIGCHLD)
-    family = Family(portable=spec["portable"])
+    family = Family(portable=spec["portable"], fork=rank)
     reported: set[int] = set()
     deadline = float("inf") if spec["deadline_s"] is None else time.monotonic() + spec["deadline_s"]
     try:
@@ -76,10 +77,10 @@ def guard(spec: dict[str, Any], keeper: int) -> int:
                 for pid in set(family.started) - set(family.codes):
                     os.kill(pid, signal.SIGUSR1)
             family.reap()
-            for rank, pid in enumerate(family.started):
+            for index, pid in enumerate(family.started):
                 if pid in family.codes and pid not in reported:
                     reported.add(pid)
-                    tell(spec, {"rank": rank, "code": family.codes[pid], "at": time.monotonic()})
+                    tell(spec, {"rank": index, "code": family.codes[pid], "at": time.monotonic()})
     except (OSError, ValueError, TypeError) as error:  # a command, folder or environment that cannot be
         tell(spec, {"failed": str(error)})
     finally:
@@ -88,8 +89,8 @@ def guard(spec: dict[str, Any], keeper: int) -> int:
     return first if first >= 0 else 128 - first
 
 
-def keep(spec: dict[str, Any], pid: int) -> int:
-    """Watch the owner, and end the guard with it."""
+def keep(spec: dict[str, Any], pid: int, parent: int) -> int:
+    """Watch the owner, and end the guard with it. parent: who started us, the owner or its fork server."""
     signals = Signals(*ENOUGH, signal.SIGCHLD)
     family = Family(portable=spec["portable"])
     watched = {0}
@@ -102,7 +103,7 @@ def keep(spec: dict[str, Any], pid: int) -> int:
     while not family.reaped(pid):
         ready = signals.wait(watched, 0.5)
         # Where something that the owner forked keeps our input open, the pidfd tells; where there is none, our parent.
-        ending = bool(ENOUGH & signals.got) or owner in ready or os.getppid() != spec["owner"]
+        ending = bool(ENOUGH & signals.got) or owner in ready or os.getppid() != parent
         watched -= {owner} & set(ready)
         if 0 in ready:
             said = os.read(0, 64)
@@ -117,7 +118,7 @@ def keep(spec: dict[str, Any], pid: int) -> int:
         elif force_at is not None and time.monotonic() > force_at:
             os.kill(pid, signal.SIGKILL)
     family.end(0.0)  # nothing, unless the guard was killed
-    if os.getppid() != spec["owner"]:
+    if os.getppid() != parent if owner < 0 else select.select([owner], [], [], 0)[0]:
         clear_away(spec["scratch"])
     code = family.codes[pid]
     return code if code >= 0 else 128 - code
@@ -139,19 +140,20 @@ def tell(spec: dict[str, Any], event: dict[str, Any]) -> None:
         file.write(json.dumps(event) + "\n")
 
 
-def main(path: str) -> int:
+def main(path: str, *, parent: int | None = None, rank: Rank | None = None) -> int:
+    """parent and rank: in a fork of `forkserver`, its pid, and what a child becomes in place of its command."""
     with open(path) as file:
         spec = json.load(file)
     lifeline, keepers_end = os.pipe()
     pid = os.fork()
     if pid:
         os.close(lifeline)
-        return keep(spec, pid)
+        return keep(spec, pid, spec["owner"] if parent is None else parent)
     code = 1
     try:
         os.close(keepers_end)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        code = guard(spec, lifeline)
+        code = guard(spec, lifeline, rank)
     except BaseException:
         sys.excepthook(*sys.exc_info())
         sys.stderr.flush()

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from labkit.errors import LaunchError, UsageError
 from labkit.launch import registry
+from labkit.launch.forked import ForkedGuard
 
 __all__ = ["Guarded"]
 
@@ -48,7 +49,7 @@ class Guarded:
         self._spec = {"grace_s": grace_s, "deadline_s": deadline_s, "portable": portable}
         self._scratch = list(scratch)
         self.name, self.kind, self.grace_s = name, kind, grace_s
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | ForkedGuard | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._entry: Path | None = None
         self._fault = b""
@@ -73,20 +74,23 @@ class Guarded:
         }
         try:
             (folder / "spec.json").write_text(json.dumps(spec))
-            # -I -S: no site-packages, no user settings; only the standard library, in a few tens of milliseconds.
-            self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(GUARD), str(folder / "spec.json")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                bufsize=0,
-                start_new_session=True,
-            )
+            self._guard = self._start_guard(folder / "spec.json")
             registry.register(self._entry, self._guard.pid, kind=self.kind, name=self.name, grace_s=self.grace_s)
         except BaseException:
             self.close()
             raise
         return self
+
+    def _start_guard(self, spec: Path) -> subprocess.Popen[bytes] | ForkedGuard:
+        # -I -S: no site-packages, no user settings; only the standard library, in a few tens of milliseconds.
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(GUARD), str(spec)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -94,7 +98,7 @@ class Guarded:
         self.close()
 
     @property
-    def guard(self) -> subprocess.Popen[bytes]:
+    def guard(self) -> subprocess.Popen[bytes] | ForkedGuard:
         if self._guard is None:
             raise LaunchError(f"{self.name} has not been started. Use it in a with statement.")
         return self._guard

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from labkit.launch.forked import ForkedGuard, fork_guard
 from labkit.launch.guarded import Guarded
 
 __all__ = ["WORKER", "Ranks", "defaults", "place_in_world"]
@@ -16,7 +18,10 @@ WORKER = Path(__file__).parent / "worker.py"
 
 
 class Ranks(Guarded):
-    """Use it as a context manager. The ranks read ``folder`` and leave there what they have to say."""
+    """Use it as a context manager. The ranks read ``folder`` and leave there what they have to say.
+
+    forks: from a process that has loaded torch, where that can be; else each is a command of its own.
+    """
 
     stack_s = 0.3  # to write down where they are
     others_s = 1.0  # after a rank failed: long enough for the one that really caused it to be noticed
@@ -31,6 +36,7 @@ class Ranks(Guarded):
         num_threads: int,
         env: Mapping[str, str],
         portable: bool,
+        forks: bool,
     ) -> None:
         loopback = "lo0" if sys.platform == "darwin" else "lo"
         children: list[dict[str, Any]] = [
@@ -48,6 +54,11 @@ class Ranks(Guarded):
             for rank in range(ranks)
         ]
         super().__init__(children, name=name, kind="launch", deadline_s=deadline_s, scratch=[folder], portable=portable)
+        self._forks = forks and not portable
+
+    def _start_guard(self, spec: Path) -> subprocess.Popen[bytes] | ForkedGuard:
+        forked = fork_guard(spec, self._children[0]["env"]) if self._forks else None
+        return super()._start_guard(spec) if forked is None else forked
 
     def stage(self) -> str:
         """What they wait for before they can start; "" for nothing."""

@@ -1,7 +1,8 @@
 """A function over N ranks: fresh processes, fed by cloudpickle, meeting through a file store (across machines, TCP's).
 
 Why not multiprocessing: ``spawn`` cannot pickle a function of a notebook cell, and ``fork`` deadlocks once the kernel
-has run a backward (autograd's threads do not survive the fork).
+has run a backward (autograd's threads do not survive the fork). So what is forked is a process that has loaded torch
+and done nothing else (`forkserver`), which stays for the next launch.
 """
 
 from __future__ import annotations
@@ -96,8 +97,9 @@ def run(
         spare = deadline_s + SPARE_S
         if on == "local":
             group: Ranks = Ranks(
-                folder, ranks=ranks, name=name, deadline_s=spare, num_threads=num_threads, env=env, portable=PORTABLE
-            )
+                folder, ranks=ranks, name=name, deadline_s=spare, num_threads=num_threads, env=env, portable=PORTABLE,
+                forks=backend is not None,
+            )  # fmt: skip
         else:
             address = ray_address(on)
             there = RayRanks(folder, address=address, ranks=ranks, name=name, deadline_s=spare, portable=PORTABLE)

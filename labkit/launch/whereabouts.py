@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["whereabouts"]
 
 FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)')
-WORKER = "labkit/launch/worker.py"  # wherever labkit lies on the rank's machine
+OURS = re.compile(r".*/labkit/launch/[a-z]+\.py")  # wherever labkit lies on the rank's machine
 LIBRARIES = tuple({sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
@@ -31,7 +31,7 @@ def _place(folder: Path, rank: int) -> str:
         return "still starting, or waiting for the others to join"
     stack = folder / f"rank-{rank}.stack"
     frames = FRAME.findall(stack.read_text(errors="replace")) if stack.exists() else []
-    own = [frame for frame in frames if not frame[0].startswith(LIBRARIES) and not frame[0].endswith(WORKER)]
+    own = [frame for frame in frames if not frame[0].startswith(LIBRARIES) and not OURS.fullmatch(frame[0])]
     if not own:
         return "running, nobody knows where"
     file, line, function = own[0]

@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
-__all__ = ["main"]
+__all__ = ["end", "main"]
 
 LONGEST_S = 30 * 86400.0  # more than this is no limit, and torch cannot hold it
 # How torch, gloo and nccl say that a peer has gone: the consequence of another rank's failure.
@@ -173,7 +173,7 @@ def _die_with(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _end(code: int) -> NoReturn:
+def end(code: int) -> NoReturn:
     """End as the interpreter does, up to where it takes its modules down: a native thread of torch's that still runs
     then (a group's, autograd's) now and again aborts the process, which has long done its work."""
     threading._shutdown()  # type: ignore[attr-defined]  # waits for the function's own threads
@@ -185,4 +185,4 @@ def _end(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _end(main(Path(sys.argv[1])))
+    end(main(Path(sys.argv[1])))

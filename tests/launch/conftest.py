@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from labkit.launch import forked
+
 
 class Marked:
     """The processes that came of this test, wherever they hid: the mark is in their environment."""
@@ -19,11 +21,12 @@ class Marked:
         self.mark = uuid.uuid4().hex
 
     def living(self) -> list[psutil.Process]:
+        idle = {os.getpid(), *([forked._server.process.pid] if forked._server else [])}  # it stays for the next launch
         found = []
         for process in psutil.process_iter():
             try:
                 marked = process.environ().get("LABKIT_TEST_MARK") == self.mark
-                if marked and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                if marked and process.pid not in idle and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except psutil.Error:
                 continue
@@ -60,7 +63,9 @@ def marked(lab_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("LABKIT_TEST_MARK", marked.mark)
     monkeypatch.setenv("TMPDIR", str(scratch))
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    forked.end_fork_server()  # the test's own has the mark, and so have its ranks
     yield marked
+    forked.end_fork_server()
     assert marked.gone_within(5), [process.cmdline() for process in marked.living()]
     assert list(scratch.glob("labkit-*")) == []
     assert list((lab_home / "processes").glob("*")) == []
