@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -50,14 +51,16 @@ class ForkedGuard:
 
 
 class _Server:
-    """The owner's end of a server: it ends with this process, whose death closes the socket, and when it was idle."""
+    """The owner's end of a server: it ends with this process, whose death closes the socket, and when it was idle.
+
+    Nothing here complains when the owner ends without a word: the descriptors are bare, and Popen is let go.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.key, self.owner = _key(environment), os.getpid()
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(PATIENCE_S)
-        with theirs:
-            self.process = subprocess.Popen(
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            process = subprocess.Popen(
                 [sys.executable, "-P", str(PROGRAM), str(theirs.fileno()), str(self.owner)],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
@@ -66,14 +69,19 @@ class _Server:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is the owner's
             )
+            process.returncode = 0  # reaped in close()
+            self.pid, self._handle = process.pid, os.pidfd_open(process.pid)
+            self._socket = ours.detach()
 
     def fork(self, spec: Path) -> ForkedGuard:
         """OSError when it has gone."""
         in_read, in_write = os.pipe()
         out_read, out_write = os.pipe()
+        connection = socket.socket(fileno=self._socket)
         try:
-            socket.send_fds(self.socket, [os.fsencode(spec)], [in_read, out_write])
-            said, handles, _, _ = socket.recv_fds(self.socket, 64, 1)
+            connection.settimeout(PATIENCE_S)
+            socket.send_fds(connection, [os.fsencode(spec)], [in_read, out_write])
+            said, handles, _, _ = socket.recv_fds(connection, 64, 1)
             if not said:
                 raise ConnectionResetError("the fork server has gone")
         except BaseException:
@@ -81,15 +89,18 @@ class _Server:
             os.close(out_read)
             raise
         finally:
+            connection.detach()
             os.close(in_read)
             os.close(out_write)
         return ForkedGuard(int(said), handles[0], in_write, out_read)
 
     def close(self) -> None:
-        self.socket.close()
+        os.close(self._socket)
         if self.owner == os.getpid():
-            self.process.kill()  # it holds nothing but loaded modules
-            self.process.wait()
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)  # it holds nothing but loaded modules
+                os.waitpid(self.pid, 0)
+        os.close(self._handle)
 
 
 def fork_guard(spec: Path, environment: Mapping[str, str]) -> ForkedGuard | None:

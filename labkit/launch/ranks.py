@@ -25,6 +25,7 @@ class Ranks(Guarded):
 
     stack_s = 0.3  # to write down where they are
     others_s = 1.0  # after a rank failed: long enough for the one that really caused it to be noticed
+    _forks = False
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ class Marked:
         self.mark = uuid.uuid4().hex
 
     def living(self) -> list[psutil.Process]:
-        idle = {os.getpid(), *([forked._server.process.pid] if forked._server else [])}  # it stays for the next launch
+        idle = {os.getpid(), *([forked._server.pid] if forked._server else [])}  # it stays for the next launch
         found = []
         for process in psutil.process_iter():
             try:

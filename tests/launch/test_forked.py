@@ -39,7 +39,7 @@ def test_launches_share_a_server_and_nothing_else(monkeypatch: pytest.MonkeyPatc
     launch.run(loads_dynamo, ranks=1, backend="gloo")
     second = launch.run(who, ranks=2, backend="gloo").values
     ranks = first + second
-    assert {rank["server"] for rank in ranks} == {forked._server.process.pid}
+    assert {rank["server"] for rank in ranks} == {forked._server.pid}
     assert len({rank["pid"] for rank in ranks}) == 4
     assert len({draw for rank in ranks for draw in rank["drawn"]}) == 8
     assert [rank["word"] for rank in ranks] == ["one", "one", None, None]
@@ -55,7 +55,7 @@ def test_a_server_that_is_killed_ends_its_launch_and_is_replaced(marked) -> None
 
     def kill() -> None:
         assert marked.wait(lambda: len(marked.living()) == 4)  # keeper, guard and two ranks
-        forked._server.process.send_signal(signal.SIGKILL)
+        os.kill(forked._server.pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -64,7 +64,7 @@ def test_a_server_that_is_killed_ends_its_launch_and_is_replaced(marked) -> None
     killer.join()
     assert marked.gone_within(5)
     [rank] = launch.run(who, ranks=1, backend="gloo").values
-    assert rank["server"] == forked._server.process.pid
+    assert rank["server"] == forked._server.pid
 
 
 def test_without_a_server_each_rank_is_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
