@@ -15,7 +15,7 @@ from labkit.widgets.panel import Panel
 __all__ = ["explored_schedule", "schedule_explorer"]
 
 # Ends at which a picture is still read, and drawn in a tenth of a second.
-MOST_STAGES, MOST_MICROBATCHES, MOST_CHUNKS = 8, 24, 4
+MOST_STAGES, MOST_MICROBATCHES, MOST_CHUNKS = 8, 24, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
