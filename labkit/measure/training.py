@@ -1,23 +1,20 @@
 """One call that takes a training job apart: a stopwatch around each part of the step, in turns with undisturbed steps.
 
-On a GPU the device is waited for at the end of each part, else a part would be charged with launching its work only.
 Where ranks talk, torch's profiler runs beside the stopwatch and says which part of a backward was spent in waiting.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from collections.abc import Callable
 
 from labkit.errors import UsageError
 from labkit.hardware import machine as this_machine
-from labkit.measure.collective_spans import MARK, exposed_collectives
 from labkit.measure.figures import Measured, Quoted
 from labkit.measure.flops import count_flops
 from labkit.measure.progress import OnProgress
-from labkit.measure.timeline import Recorder, Span
+from labkit.measure.stopwatch import Stopwatch
+from labkit.measure.timeline import Span
 from labkit.measure.training_job import PARTS, TrainingJob
 from labkit.measure.training_profile import TrainingProfile
 
@@ -38,7 +35,8 @@ def profile_training(
 ) -> TrainingProfile:
     """Train for warmup + 1 + 2·steps steps and say where the time of a step goes.
 
-    The one counts FLOPs. Of the others every second one has the stopwatch in it (A B, B A, …). peak: FLOP/s that what
+    The one counts FLOPs. Of the others every second one has the stopwatch in it (A B, B A, …; on several ranks the
+    watched ones, and one more, follow the others, for they share one trace). peak: FLOP/s that what
     was allocated can reach, for `TrainingProfile.utilisation`. On ranks of a group each calls this, in step, and gets
     its own profile; a collective's time includes waiting for a rank that comes late.
     """
@@ -49,36 +47,37 @@ def profile_training(
     import torch
 
     rank, world_size = _place()
-    watch = _Stopwatch(job, f"rank {rank}", clock, traced=world_size > 1)
+    watch = Stopwatch(job, f"rank {rank}", clock)
     for _ in range(warmup):
         job.step()
     flops = count_flops(job.step)
+    tell, plain = on_progress or (lambda fraction, message: None), []
     if world_size > 1:
-        watch.step()  # a tracer's first start takes long
-        watch.steps.clear()
-    plain_s, cpu_s = [], []
-    for index in range(steps):
-        if on_progress:
-            on_progress(index / steps, f"{name}: steps {2 * index + 1} and {2 * index + 2} of {2 * steps}")
-        for with_watch in (False, True) if index % 2 == 0 else (True, False):
-            if with_watch:
+        for index in range(steps):
+            tell(index / steps / 2, f"{name}: step {index + 1} of {2 * steps}")
+            plain.append(watch.plain_step())
+        with watch.tracing():
+            for index in range(steps + 1):  # the first of a trace takes longer
+                tell((steps + index) / steps / 2, f"{name}: step {steps + index + 1} of {2 * steps}")
                 watch.step()
-                continue
-            watch.synchronize()
-            started, on_cpu = clock(), time.process_time()
-            job.step()
-            watch.synchronize()
-            plain_s.append(clock() - started)
-            cpu_s.append(time.process_time() - on_cpu)
-    if on_progress:
-        on_progress(1.0, f"{name}: {2 * steps} steps")
+        del watch.steps[0]
+    else:
+        for index in range(steps):
+            tell(index / steps, f"{name}: steps {2 * index + 1} and {2 * index + 2} of {2 * steps}")
+            for with_watch in (False, True) if index % 2 == 0 else (True, False):
+                if with_watch:
+                    watch.step()
+                else:
+                    plain.append(watch.plain_step())
+    tell(1.0, f"{name}: {2 * steps} steps")
+    plain_s, cpu_s = zip(*plain, strict=True)
     parts_s = {part: tuple(_seconds(spans, part) for spans in watch.steps) for part in PARTS}
     return TrainingProfile(
         name=name,
         parts_s=parts_s,
         step_s=tuple(sum(times) for times in zip(*parts_s.values(), strict=True)),
-        plain_s=tuple(plain_s),
-        cpu_s=tuple(cpu_s),
+        plain_s=plain_s,
+        cpu_s=cpu_s,
         flops=flops,
         peak=peak,
         device=job.device,
@@ -88,67 +87,6 @@ def profile_training(
         world_size=world_size,
         spans=tuple(span for spans in watch.steps for span in spans),
     )
-
-
-class _Stopwatch:
-    """Takes steps and keeps the spans of each, without a gap: what no part claims is "other"."""
-
-    def __init__(self, job: TrainingJob, lane: str, clock: Clock, *, traced: bool) -> None:
-        import torch
-
-        self.job, self.lane, self.clock, self.traced = job, lane, clock, traced
-        self.synchronize: Callable[[], object] = torch.cuda.synchronize if job.device == "cuda" else lambda: None
-        self.steps: list[list[Span]] = []
-
-    def step(self) -> None:
-        from torch.profiler import ProfilerActivity, profile, record_function
-
-        on_gpu = [ProfilerActivity.CUDA] if self.job.device == "cuda" else []
-        trace: Any = profile(activities=[ProfilerActivity.CPU, *on_gpu]) if self.traced else None
-        recorder = Recorder(self.clock)
-
-        @contextmanager
-        def part(name: str) -> Iterator[None]:
-            with record_function(MARK + name) if self.traced else nullcontext(), recorder.span(self.lane, name):
-                yield
-                self.synchronize()
-
-        with trace or nullcontext():
-            self.synchronize()
-            started = self.clock()
-            self.job.step(part)
-            self.synchronize()
-            ended = self.clock()
-        exposed = exposed_collectives(trace.events()) if trace else {}
-        spans = [piece for span in recorder.timeline().spans for piece in _split(span, exposed.get(span.name, []))]
-        self.steps.append(list(_filled(spans, self.lane, started, ended)))
-
-
-def _split(span: Span, waits: list[tuple[float, float]]) -> Iterator[Span]:
-    """A part's span, cut where it waits for a collective."""
-    at = span.start_s
-    for start, end in waits:
-        first, last = (min(span.start_s + offset, span.end_s) for offset in (start, end))
-        yield _named(span.lane, span.name, at, max(at, first))
-        yield _named(span.lane, "collective", max(at, first), max(at, last))
-        at = max(at, last)
-    yield _named(span.lane, span.name, at, span.end_s)
-
-
-def _filled(spans: list[Span], lane: str, started: float, ended: float) -> Iterator[Span]:
-    """The spans in order, and "other" wherever the step has none."""
-    at = started
-    for span in spans:
-        if span.start_s > at:
-            yield _named(lane, "other", at, span.start_s)
-        yield span
-        at = span.end_s
-    if ended > at:
-        yield _named(lane, "other", at, ended)
-
-
-def _named(lane: str, name: str, start_s: float, end_s: float) -> Span:
-    return Span(lane=lane, name=name, start_s=start_s, end_s=end_s)
 
 
 def _seconds(spans: list[Span], part: str) -> float:

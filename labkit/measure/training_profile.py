@@ -116,9 +116,13 @@ class TrainingProfile:
         ]
         return pandas.DataFrame(rows)
 
-    def timeline(self, title: str = "") -> Timeline:
-        """The steps with the stopwatch as spans of one lane, "rank 0", by this process's clock."""
-        return Timeline(spans=self.spans, title=title)
+    def timeline(self, title: str = "", *, steps: int | None = None) -> Timeline:
+        """The steps with the stopwatch, or the first so many, as spans of one lane, "rank 0", by this process's clock.
+
+        A gap is steps without it: the first two watched ones follow each other, and so do each two after them.
+        """
+        numbers = list(dict.fromkeys(span.args["step"] for span in self.spans))[:steps]
+        return Timeline(spans=tuple(span for span in self.spans if span.args["step"] in numbers), title=title)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the records, without the spans."""

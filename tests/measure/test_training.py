@@ -52,6 +52,8 @@ def test_each_delay_comes_back_from_its_part_and_from_no_other() -> None:
     assert (timeline.lanes, timeline.utilisation("rank 0")) == (("rank 0",), 5 * 7.875 / timeline.duration_s)
     spans = timeline.of("rank 0")
     assert all(a.end_s <= b.start_s for a, b in pairwise(spans))
+    first_two = found.timeline(steps=2)
+    assert first_two.duration_s == first_two.busy_s("rank 0") == 2 * 7.875  # they follow each other without a gap
 
 
 def test_delays_of_zero_and_none_at_all_leave_the_job_as_it_was() -> None:
