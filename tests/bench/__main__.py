@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from labkit.measure import Measured
 
-from . import data_parallel, fabric, launching, panels, pipelines, planning, serving, setup, sharding
+from . import data_parallel, fabric, launching, panels, pipelines, planning, profiles, serving, setup, sharding
 
 __all__ = ["BENCHES", "main"]
 
@@ -21,6 +21,8 @@ BENCHES: tuple[Bench, ...] = (
     ("setup: fresh clone to JupyterLab answering", setup.fresh_clone_to_lab, 90.0),
     ("setup: size of the environment", setup.environment_bytes, 3.6e9),
     ("setup: what a second `make setup` adds", setup.second_setup, 3.0),
+    ("profile: a known delay in each part, furthest from the one set", profiles.injected_delay_off, 0.10),
+    ("profile: a step with the stopwatch ÷ without", profiles.stopwatch_over_plain, 1.05),
     ("launch: a no-op on 2 ranks", launching.no_op, 3.0),
     ("fabric: bandwidth recovered from a throttled link, furthest from the one set", fabric.bandwidth_off, 0.10),
     ("fabric: an all-reduce beside as much computing ÷ one after the other", fabric.overlap, 0.65),
