@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 from labkit.errors import UsageError
 from labkit.measure import Measured
@@ -65,6 +66,9 @@ def plot_fabric(fits: Sequence[_Fit], *, title: str | None = None) -> Picture:
         for index, fit in enumerate(fits):
             style: dict[str, Any] = {"color": COLORS[index % 8], "marker": MARKERS[index % 8]}
             _draw(axes, fit, index, style, second, byte)
+        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            if high < 100 * low:  # or a single power of ten would be all that is named
+                axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.plot([], [], "o", mfc="white", mec="#5f6368", linestyle="none", label="open: the fit has not seen it")
         axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.5 / axes.get_position().height / figure.get_figheight()))
     figure.description = "Time over bytes sent: " + "; ".join(
