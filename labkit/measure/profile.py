@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.errors import UsageError
 from labkit.hardware import machine as this_machine
 from labkit.measure.timeline import Span, Timeline
+from labkit.measure.tracer import tracer
 
 if TYPE_CHECKING:
     import pandas
@@ -72,13 +73,11 @@ def profile(fn: Callable[[], object], *, steps: int = 3, warmup: int = 1, device
     if on_gpu and this_machine().device != "cuda":
         raise UsageError('device "cuda" needs a GPU, and this machine has none. Use device="cpu".')
     import torch
-    from torch.profiler import ProfilerActivity
 
     wait: Callable[[], object] = torch.cuda.synchronize if on_gpu else lambda: None
     for _ in range(warmup):
         fn()
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with torch.profiler.profile(activities=activities, with_flops=True) as trace:
+    with tracer(on_gpu=on_gpu, with_flops=True) as trace:
         wait()  # what the warm-up queued must not be charged to the steps
         started = time.perf_counter()
         for _ in range(steps):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 from labkit.measure.collective_spans import MARK, exposed_collectives
 from labkit.measure.timeline import Recorder, Span
+from labkit.measure.tracer import tracer
 from labkit.measure.training_job import TrainingJob
 
 __all__ = ["Stopwatch"]
@@ -62,10 +62,8 @@ class Stopwatch:
         One trace for all of them: ranks take unequally long to end one, and the next step would wait for the slowest.
         """
         import torch.distributed as dist
-        from torch.profiler import ProfilerActivity, profile
 
-        on_gpu = [ProfilerActivity.CUDA] if self.job.device == "cuda" else []
-        trace: Any = profile(activities=[ProfilerActivity.CPU, *on_gpu])
+        trace = tracer(on_gpu=self.job.device == "cuda")
         self.traced = True
         with trace:
             dist.barrier()
