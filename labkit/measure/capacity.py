@@ -116,7 +116,7 @@ Measured over {self.profile.steps} steps on machine {self.profile.machine}, rank
 
 - At most {_gain(self.granted)}, by Amdahl's law.
 
-## What would give more without them
+## What repairs would give without them
 
 {repairs}
 
