@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = [
     "ConflictError",
+    "DataError",
     "DeadlineError",
     "EndpointError",
     "LabError",
@@ -49,6 +50,10 @@ class MissingPackageError(LabError):
 
 class ModelError(LabError):
     """A model folder, its weights or its tokenizer cannot be used as they are."""
+
+
+class DataError(LabError):
+    """A corpus, a shard or a sample that is missing, empty, damaged or not what it was when it was written."""
 
 
 class NotMeasurableError(LabError):
