@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -85,8 +86,7 @@ def delayed(
             raise UsageError(f"A delay goes into one of {', '.join(_CAN_BE_DELAYED)}; got {part!r}.")
         if not 0 <= delay_s < math.inf:
             raise UsageError(f"A delay is at least 0 s and finite; got {delay_s} s in {part}.")
-    slow: TrainingJob = object.__new__(TrainingJob)
-    vars(slow).update(vars(job))
+    slow = copy.copy(job)
 
     def late(part: str, fn: Callable[..., Any]) -> Callable[..., Any]:
         """fn with the sleep of ``part`` before it; without one, itself."""
@@ -129,6 +129,8 @@ def _to(batch: Any, device: Any) -> Any:
     """Every tensor of a batch on the device."""
     if isinstance(batch, Mapping):
         return {key: _to(value, device) for key, value in batch.items()}
+    if hasattr(batch, "_fields"):  # a named tuple
+        return type(batch)(*(_to(value, device) for value in batch))
     if isinstance(batch, (tuple, list)):
         return type(batch)(_to(value, device) for value in batch)
     return batch.to(device, non_blocking=True) if hasattr(batch, "to") else batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -103,14 +104,16 @@ def test_utilisation_is_computed_over_peak_and_needs_both() -> None:
     assert without.to_dict()["bottleneck"] in ("forward", "other")
 
 
-def test_a_job_of_dicts_and_tuples_is_copied_and_batches_begin_again() -> None:
+def test_a_job_of_dicts_and_named_tuples_is_copied_and_batches_begin_again() -> None:
     seen: list[float] = []
 
     def loss(model: nn.Module, batch: Any) -> torch.Tensor:
         seen.append(batch["x"][0].sum().item())
         return model(batch["x"][0]).mean()
 
-    job = made([{"x": (torch.full((1, 8), value), "as it is")} for value in (1.0, 2.0)], loss=loss)
+    pair = namedtuple("pair", ["tensor", "text"])
+    batches = [{"x": pair(torch.full((1, 8), 1.0), "as it is")}, {"x": (torch.full((1, 8), 2.0), "as it is")}]
+    job = made(batches, loss=loss)
     for _ in range(3):
         job.step()
     assert seen == [8.0, 16.0, 8.0]
