@@ -1,0 +1,118 @@
+"""A training loop with a stopwatch at its one interesting place: where it waits for the next batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from labkit.errors import DataError, UsageError
+from labkit.hardware import machine
+from labkit.measure import Measured
+
+__all__ = ["Fed", "Feed", "make_loader"]
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fed:
+    """Steps that were fed: seconds that each waited for its batch, and seconds that each then computed."""
+
+    wait_s: tuple[float, ...]
+    compute_s: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.wait_s) + sum(self.compute_s)
+
+    @property
+    def stall_share(self) -> float:
+        """The part of the time in which the device waited for data."""
+        return sum(self.wait_s) / self.seconds
+
+    def step(self, name: str, *, windows: int = 6) -> Measured:
+        """Seconds of a step: means over ``windows`` stretches of the run, because workers deliver in bursts."""
+        return Measured.from_samples(name, self._means(windows, self.wait_s, self.compute_s), "s", machine=machine().id)
+
+    def wait(self, name: str, *, windows: int = 6) -> Measured:
+        """Seconds that a step waits, likewise."""
+        return Measured.from_samples(name, self._means(windows, self.wait_s), "s", machine=machine().id)
+
+    def _means(self, windows: int, *parts: tuple[float, ...]) -> list[float]:
+        total = np.sum(parts, axis=0)
+        return [float(stretch.mean()) for stretch in np.array_split(total, min(windows, len(total)))]
+
+
+class Feed:
+    """Batches without an end, epoch after epoch, as a context manager that ends a loader's workers.
+
+    ``with Feed(loader) as feed: feed.train(step, num_steps)``; DataError where the loader gives no batch.
+    """
+
+    def __init__(self, loader: Iterable[Any], *, clock: Clock = time.perf_counter) -> None:
+        self.loader, self._clock = loader, clock
+        self._batches = self._endless()
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._batches.close()  # the loader's iterator goes with it, and its workers
+        iterator: Any = getattr(self.loader, "_iterator", None)  # persistent workers outlive a pass over the data
+        if hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
+
+    def _endless(self) -> Generator[Any, None, None]:
+        while True:
+            count = 0
+            for batch in self.loader:
+                count += 1
+                yield batch
+            if not count:
+                raise DataError("The loader gave no batch: the data holds less than one. Use smaller batches.")
+
+    def next(self) -> Any:
+        return next(self._batches)
+
+    def train(self, step: Callable[[Any], object], num_steps: int, *, warmup: int = 0) -> Fed:
+        """``warmup`` steps that do not count (they empty what was read ahead), then ``num_steps`` that do."""
+        if num_steps < 1 or warmup < 0:
+            raise UsageError(f"At least one step and no negative warm-up; got {num_steps} and {warmup}.")
+        waits, computes = [], []
+        for _ in range(warmup + num_steps):
+            asked = self._clock()
+            batch = self.next()
+            got = self._clock()
+            step(batch)
+            waits.append(got - asked)
+            computes.append(self._clock() - got)
+        return Fed(wait_s=tuple(waits[warmup:]), compute_s=tuple(computes[warmup:]))
+
+
+def make_loader(
+    dataset: Dataset[Any], batch_size: int | None = None, *, sampler: Sampler[list[int]] | None = None,
+    num_workers: int = 0, prefetch: int = 2, stateful: bool = False,
+) -> Any:  # fmt: skip
+    """torch's DataLoader, or with ``stateful`` torchdata's, over any of the lab's datasets.
+
+    sampler: lists of indices (a `RankSampler`), in place of batch_size and of the dataset's own order. prefetch: the
+    batches that each worker has ready at most.
+    """
+    if num_workers < 0 or prefetch < 1:
+        raise UsageError(f"num_workers is at least 0 and prefetch at least 1; got {num_workers} and {prefetch}.")
+    if (batch_size is None) == (sampler is None):
+        raise UsageError("A loader needs a batch_size or a sampler, one of the two. A RankSampler brings its own size.")
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch_size is at least 1; got {batch_size}.")
+    kind: Any = DataLoader
+    if stateful:
+        from torchdata.stateful_dataloader import StatefulDataLoader as kind  # type: ignore[no-redef]
+    options: dict[str, Any] = {"batch_sampler": sampler} if sampler else {"batch_size": batch_size, "drop_last": True}
+    if num_workers:
+        options |= {"prefetch_factor": prefetch, "persistent_workers": True}
+    return kind(dataset, num_workers=num_workers, **options)
