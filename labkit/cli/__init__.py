@@ -76,15 +76,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("pid", nargs="?", type=int)
     sub = command("clean", "free what the lab has cached; records and work copies stay", "clean")
     sub.add_argument("--dry-run", action="store_true", help="only show the sizes")
-    sub = command("records", "copy the records file safely, also while it is in use", "records")
-    sub.add_argument("action", choices=["backup", "path"])
-    sub.add_argument("to", nargs="?", type=Path)
+    sub = command("records", "list runs, say what tells two apart, copy the file while in use", "records", json=True)
+    sub.add_argument("action", choices=["backup", "diff", "path", "runs"])
+    sub.add_argument("words", nargs="*", metavar="WORD", help="backup: FILE; runs: a name; diff: two runs")
     return parser
 
 
 def _call(handler: str, options: argparse.Namespace) -> int:
     """Import a command's module only when it is asked for: ``labkit ps`` must not wait for papermill."""
-    from labkit.cli import doctor, lab, notebooks, processes
+    from labkit.cli import doctor, lab, notebooks, processes, records
 
     handlers = {
         "doctor": doctor.doctor,
@@ -98,6 +98,6 @@ def _call(handler: str, options: argparse.Namespace) -> int:
         "ps": processes.ps,
         "stop": processes.stop,
         "clean": processes.clean,
-        "records": processes.records,
+        "records": records.records,
     }
     return handlers[handler](options)

@@ -1,4 +1,4 @@
-"""``labkit ps``, ``stop``, ``clean`` and ``records``: what runs, what is stored, and how to free it."""
+"""``labkit ps``, ``stop`` and ``clean``: what runs, what is cached, and how to free it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from labkit.errors import UsageError
 from labkit.units import format_bytes, format_seconds
 
-__all__ = ["clean", "ps", "records", "stop"]
+__all__ = ["clean", "ps", "stop"]
 
 # What `labkit clean` may free: all of it is made again when needed. Records, backups and ceilings are not in it.
 CACHED = ("cache", "logs")
@@ -70,20 +70,3 @@ def clean(options: Namespace) -> int:
 
 def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
-
-
-def records(options: Namespace) -> int:
-    """Where the records are, or a consistent copy of them."""
-    from labkit.records import Records
-
-    with Records() as store:
-        if options.action == "path":
-            print(store.path)
-            return 0
-        if options.to is None:
-            raise UsageError("`labkit records backup` needs a file to write: labkit records backup FILE")
-        if options.to.exists():
-            raise UsageError(f"{options.to} exists already and is not overwritten. Name another file.")
-        store.backup(options.to)
-    print(f"{format_bytes(options.to.stat().st_size)}  {options.to}")
-    return 0

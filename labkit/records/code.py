@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from functools import lru_cache
 from importlib import metadata
@@ -16,7 +17,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @lru_cache(maxsize=4)
 def fingerprint(root: Path = _ROOT) -> dict[str, Any]:
-    """commit and dirty (None where ``root`` is no git checkout), and the versions of Python, labkit and torch.
+    """commit, dirty and changes (None where ``root`` is no git checkout), and the versions of Python, labkit and torch.
+
+    changes: a digest of what differs from the commit, so that two runs of one dirty checkout can be told apart.
 
     Taken once a process; never fails, imports nothing that it names.
     """
@@ -24,6 +27,7 @@ def fingerprint(root: Path = _ROOT) -> dict[str, Any]:
     return {
         "commit": commit,
         "dirty": dirty,
+        "changes": _changes(root) if dirty else None,
         "python": python_version(),
         "labkit": _version("labkit"),
         "torch": _version("torch"),
@@ -37,6 +41,11 @@ def _checkout(root: Path) -> tuple[str | None, bool | None]:
         return None, None
     changes = _git(root, "status", "--porcelain", "--untracked-files=no")
     return told[1], None if changes is None else bool(changes)
+
+
+def _changes(root: Path) -> str | None:
+    changes = _git(root, "diff", "HEAD", "--binary", "--no-ext-diff")
+    return None if changes is None else hashlib.sha256(changes.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _git(root: Path, *words: str) -> str | None:

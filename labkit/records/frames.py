@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["frame_of"]
 
-_PARSED = ("code", "config", "data", "notes")
+_PARSED = ("code", "config", "data", "notes", "seed")
 _NUMBERS = ("figure", "high", "low", "off_by", "value")
 
 

@@ -45,7 +45,14 @@ ALTER TABLE runs ADD COLUMN notes TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE claims ADD COLUMN num_decisions INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX runs_of_group ON runs (run_group);
 """
-STEPS = (_TABLES, _GROUPS)
+# What a run needs besides, to be told from another; an environment is kept once for all runs that share it.
+_HYGIENE = """
+CREATE TABLE environments (id TEXT PRIMARY KEY, data TEXT NOT NULL);
+ALTER TABLE runs ADD COLUMN seed TEXT NOT NULL DEFAULT 'null';
+ALTER TABLE runs ADD COLUMN data TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE runs ADD COLUMN environment_id TEXT NOT NULL DEFAULT '';
+"""
+STEPS = (_TABLES, _GROUPS, _HYGIENE)
 VERSION = len(STEPS)
 
 

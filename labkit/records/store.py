@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import time
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from labkit import hardware
 from labkit.errors import NetworkHomeError, UsageError
 from labkit.hardware import Machine, filesystem_type, is_network_filesystem, lab_home
-from labkit.records import schema
+from labkit.records import hygiene, schema
 from labkit.records.code import fingerprint
 from labkit.records.database import Database
+from labkit.records.diff import RunDiff, diff_runs
 from labkit.records.frames import frame_of
 from labkit.records.plain import to_json
 from labkit.records.run import Run
@@ -78,26 +80,52 @@ class Records:
         config: Mapping[str, Any] | None = None,
         machine: Machine | None = None,
         code: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        environment: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Begin a run. config: plain data. machine, code: taken from here when left out."""
+        """Begin a run. config: plain data. machine, code, environment: taken from here when left out.
+
+        seed: the config's when left out. data: what was read and in which version, as `data_version` gives it.
+        """
         if not name.strip():
             raise UsageError("A run needs a name: the notebook's, such as '00_start_here'.")
         here = machine if machine is not None else hardware.machine()
         came_from = to_json(dict(code) if code is not None else fingerprint(), "A run's code")
         told, group = to_json(dict(config or {}), "A run's config"), os.environ.get("LABKIT_RUN_GROUP", "")
+        read = to_json(dict(data or {}), "A run's data")
+        seeded = to_json((config or {}).get("seed") if seed is None else seed, "A run's seed")
+        around = to_json(dict(environment) if environment is not None else hygiene.environment(), "An environment")
+        around_id = hygiene.environment_id(around)
         run_id = self._new_id()
         with self.database.transaction() as write:
             write.execute("INSERT OR IGNORE INTO machines VALUES (?, ?)", (here.id, to_json(here.to_dict(), "machine")))
+            write.execute("INSERT OR IGNORE INTO environments VALUES (?, ?)", (around_id, around))
             write.execute(
-                "INSERT INTO runs (id, name, started_at, status, config, code, machine_id, run_group) "
-                "VALUES (?, ?, ?, 'running', ?, ?, ?, ?)",
-                (run_id, name, self.clock(), told, came_from, here.id, group),
+                "INSERT INTO runs (id, name, started_at, status, config, code, machine_id, run_group, seed, data, "
+                "environment_id) VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?)",
+                (run_id, name, self.clock(), told, came_from, here.id, group, seeded, read, around_id),
             )
         return Run(self.database, run_id, name, clock=self.clock)
 
     def runs(self) -> pandas.DataFrame:
-        """A row a run: id, name, started_at, ended_at, status, machine_id, run_group; config, code, notes (dicts)."""
+        """A row a run: id, name, started_at, ended_at, status, machine_id, run_group, environment_id; config, code,
+        notes, data (dicts); seed."""
         return frame_of(*self.database.read("SELECT * FROM runs ORDER BY started_at, rowid"))
+
+    def environments(self) -> dict[str, dict[str, Any]]:
+        """id -> python, platform, packages and variables, as `hygiene.environment` told them."""
+        _, rows = self.database.read("SELECT id, data FROM environments")
+        return {one: json.loads(told) for one, told in rows}
+
+    def machines(self) -> dict[str, dict[str, Any]]:
+        """id -> the machine as a dict."""
+        _, rows = self.database.read("SELECT id, data FROM machines")
+        return {one: json.loads(told) for one, told in rows}
+
+    def diff(self, a: str, b: str) -> RunDiff:
+        """What tells two runs apart. Each is an id, the beginning of one, a name, or NAME~1 for the one before."""
+        return diff_runs(self, a, b)
 
     def measurements(self) -> pandas.DataFrame:
         """A row a figure: run_id, run, name, kind, value, unit, low, high, data (the figure as a dict), logged_at."""
