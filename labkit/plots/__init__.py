@@ -3,7 +3,9 @@
 from labkit.plots.ceilings import plot_ceilings
 from labkit.plots.fabric import plot_fabric
 from labkit.plots.figures import figure_html, figure_text, show_figures
+from labkit.plots.input import plot_input_parts, plot_input_rates, plot_waits
 from labkit.plots.memory import plot_memory
+from labkit.plots.monitors import plot_delays, plot_slowest, plot_sums, plot_trade_off
 from labkit.plots.picture import Picture, picture_html, picture_png, show
 from labkit.plots.plans import plot_plans
 from labkit.plots.roofline import RooflinePoint, plot_roofline
@@ -28,21 +30,28 @@ __all__ = [
     "picture_png",
     "plot_bubble",
     "plot_ceilings",
+    "plot_delays",
     "plot_efficiency",
     "plot_fabric",
     "plot_gains",
+    "plot_input_parts",
+    "plot_input_rates",
     "plot_memory",
     "plot_plans",
     "plot_roofline",
     "plot_samples",
     "plot_schedules",
     "plot_slots",
+    "plot_slowest",
     "plot_step_over_bandwidth",
+    "plot_sums",
     "plot_throughput",
     "plot_time_to_train",
     "plot_timeline",
+    "plot_trade_off",
     "plot_training_profile",
     "plot_utilisation",
+    "plot_waits",
     "show",
     "show_figures",
     "table",
