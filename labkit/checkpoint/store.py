@@ -22,7 +22,7 @@ from pathlib import Path
 
 from labkit.checkpoint.folders import REAL_FOLDERS, FolderSystem, only_writer
 from labkit.checkpoint.manifest import MANIFEST, Manifest, hash_file
-from labkit.checkpoint.validation import Checkpoint, examine, read_manifest
+from labkit.checkpoint.validation import Checkpoint, damage, examine, read_manifest
 from labkit.errors import ConflictError, DataError, NoSpaceError, UsageError
 
 __all__ = ["Store", "Write"]
@@ -76,7 +76,9 @@ class Store:
         with _told(self.root), only_writer(self.root):
             self.sweep()
             if self.folder(step).exists():
-                raise ConflictError(f"{self.folder(step)} is there already. Resume behind it, or roll back first.")
+                if damage(self.folder(step)) is None:
+                    raise ConflictError(f"{self.folder(step)} is there already. Resume behind it, or roll back first.")
+                self._set_aside(step)  # a torn one, which training has come past again
             staged = self.root / f"{_STAGED}{step}-{os.getpid()}-{next(_serial)}"
             self.fs.make_folder(staged)
             try:
@@ -159,9 +161,12 @@ class Store:
         gone = [later for later in reversed(self.steps()) if later > step]
         with _told(self.root), only_writer(self.root):
             for later in gone:
-                self.fs.rename(self.folder(later), self.root / f"{_ASIDE}{later:010d}-{uuid.uuid4().hex}")
-                self.fs.sync_folder(self.root)
+                self._set_aside(later)
         return gone
+
+    def _set_aside(self, step: int) -> None:
+        self.fs.rename(self.folder(step), self.root / f"{_ASIDE}{step:010d}-{uuid.uuid4().hex}")
+        self.fs.sync_folder(self.root)
 
     def _same_model(self, manifest: Manifest) -> None:
         if manifest.model != self.model:
