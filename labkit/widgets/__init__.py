@@ -8,11 +8,13 @@ from labkit.widgets.prediction import PredictionForm, predict
 from labkit.widgets.progress_bar import Progress, progress
 from labkit.widgets.schedule_explorer import schedule_explorer
 from labkit.widgets.scores import score_view, verdict_view
+from labkit.widgets.starvation_explorer import InputFormat, starvation_explorer
 from labkit.widgets.timeline import TimelineView
 
 __all__ = [
     "Choice",
     "Control",
+    "InputFormat",
     "Panel",
     "PredictionForm",
     "Progress",
@@ -25,5 +27,6 @@ __all__ = [
     "progress",
     "schedule_explorer",
     "score_view",
+    "starvation_explorer",
     "verdict_view",
 ]
