@@ -96,7 +96,12 @@ def test_where_the_code_came_from(tmp_path: Path) -> None:
     assert fingerprint(tmp_path / "inner")["commit"] is None  # below somebody else's project
     (tmp_path / "file").write_text("2")
     fingerprint.cache_clear()
-    assert fingerprint(tmp_path)["dirty"] is True
+    dirty = fingerprint(tmp_path)
+    assert dirty["dirty"] is True
+    (tmp_path / "file").write_text("3")
+    fingerprint.cache_clear()
+    assert fingerprint(tmp_path)["changes"] not in (None, dirty["changes"])  # one commit, two states of the checkout
+    assert (inside["changes"], outside["changes"]) == (None, None)
     fingerprint.cache_clear()
 
 
