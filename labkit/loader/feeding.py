@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from labkit.errors import DataError, UsageError
@@ -36,16 +39,22 @@ class Fed:
         return sum(self.wait_s) / self.seconds
 
     def step(self, name: str, *, windows: int = 6) -> Measured:
-        """Seconds of a step: means over ``windows`` stretches of the run, because workers deliver in bursts."""
-        return Measured.from_samples(name, self._means(windows, self.wait_s, self.compute_s), "s", machine=machine().id)
+        """Seconds of a step: the mean, with an interval from the means of ``windows`` stretches of the run."""
+        return self._mean(name, windows, np.add(self.wait_s, self.compute_s))
 
     def wait(self, name: str, *, windows: int = 6) -> Measured:
         """Seconds that a step waits, likewise."""
-        return Measured.from_samples(name, self._means(windows, self.wait_s), "s", machine=machine().id)
+        return self._mean(name, windows, np.array(self.wait_s))
 
-    def _means(self, windows: int, *parts: tuple[float, ...]) -> list[float]:
-        total = np.sum(parts, axis=0)
-        return [float(stretch.mean()) for stretch in np.array_split(total, min(windows, len(total)))]
+    def _mean(self, name: str, windows: int, seconds: NDArray[np.float64]) -> Measured:
+        # Workers deliver in bursts, so that single steps are no samples of anything, and their median is no pace.
+        # Batch means (Law, Simulation Modeling and Analysis): long stretches hardly depend on one another.
+        means = np.array([stretch.mean() for stretch in np.array_split(seconds, min(windows, len(seconds)))])
+        mean, half = float(seconds.mean()), 0.0
+        if len(means) > 1:
+            half = float(scipy.stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / math.sqrt(len(means)))
+        ends = {"low": max(0.0, mean - half), "high": mean + half}
+        return Measured(name=name, value=mean, unit="s", n=len(means), machine=machine().id, **ends)
 
 
 class Feed:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from labkit.errors import DataError, UsageError
 
-__all__ = ["DecodeJpeg", "ReadTokens", "Tokenise", "token_array"]
+__all__ = ["DecodeJpeg", "PixelTokens", "ReadTokens", "Tokenise", "token_array"]
 
 TOKEN = np.dtype("<u2")  # SmolLM2's 49,152 tokens fit into two bytes
 
@@ -75,3 +75,17 @@ def token_array(tokens: Tensor) -> bytes:
     if values.min(initial=0) < 0 or values.max(initial=0) >= 2**16:
         raise UsageError(f"A token must fit into two bytes; got {values.min()} to {values.max()}.")
     return values.astype(TOKEN).tobytes()
+
+
+class PixelTokens:
+    """A JPEG to a start token and the grey of each of size² pixels: a picture as a sequence, for a language model.
+
+    After Chen et al., Generative Pretraining from Pixels, ICML 2020.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.decode = DecodeJpeg(size)
+
+    def __call__(self, content: bytes) -> Tensor:
+        grey = self.decode(content).mean(dim=0)  # (3, size, size) -> (size, size)
+        return torch.cat((torch.zeros(1, dtype=torch.int64), 1 + (255 * grey).long().flatten()))  # (size² + 1,)
