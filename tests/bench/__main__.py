@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from labkit.measure import Measured
 
 from . import data_parallel, fabric, launching, panels, pipelines, planning, profiles, serving, setup, sharding
+from . import input as feeding
 
 __all__ = ["BENCHES", "main"]
 
@@ -23,6 +24,11 @@ BENCHES: tuple[Bench, ...] = (
     ("setup: what a second `make setup` adds", setup.second_setup, 3.0),
     ("profile: a known delay in each part, furthest from the one set", profiles.injected_delay_off, 0.10),
     ("profile: a step with the stopwatch ÷ without", profiles.stopwatch_over_plain, 1.05),
+    ("input: bandwidth recovered from a throttled storage, furthest from the one set", feeding.bandwidth_off, 0.10),
+    ("input: reading beside as much computing ÷ one after the other", feeding.overlap, 0.65),
+    ("input: a known delay in ingest, prep and fetch, furthest from the one set", feeding.injected_delay_off, 0.10),
+    ("input: wait foretold for one worker, furthest from the one measured", feeding.stall_off, 0.10),
+    ("input: a repaired loader's step ÷ that on synthetic data", feeding.repaired_shortfall, 1 / 0.95),
     ("launch: a no-op on 2 ranks", launching.no_op, 3.0),
     ("fabric: bandwidth recovered from a throttled link, furthest from the one set", fabric.bandwidth_off, 0.10),
     ("fabric: an all-reduce beside as much computing ÷ one after the other", fabric.overlap, 0.65),
