@@ -38,7 +38,7 @@ class Attempt:
     """What rank 0 told before it ended. where: in what the kill fell, None where it ran to its end."""
 
     losses: dict[int, float] = field(default_factory=dict)
-    digests: dict[int, str] = field(default_factory=dict)  # of the state when a save of that step began
+    digests: dict[int, str] = field(default_factory=dict)  # of the state after that step
     saved: dict[int, str] = field(default_factory=dict)  # step -> id, told after the publication had returned
     resumed: tuple[int, str] | None = None
     where: str | None = None
@@ -89,8 +89,7 @@ def _rank(job: Job, rank: int, ranks: int, kill: Kill | None, scratch: Path, pip
     if rank == 0 and kill is not None and kill.operations is not None:
         fs = KillingFolders(kill.operations, lambda where: tell("kill", 0, where))
     if ranks > 1:
-        meeting = dist.FileStore(str(scratch / "meeting"), ranks)
-        dist.init_process_group("gloo", store=meeting, rank=rank, world_size=ranks)
+        dist.init_process_group("gloo", init_method=f"file://{scratch}/meeting", rank=rank, world_size=ranks)
     train(job, fs=fs, on_event=tell)
     tell("done", 0, None)
 
@@ -112,7 +111,7 @@ def _listen(told: Attempt, pipe: int, kill: Kill | None, end: Callable[[], None]
             saves += what == "saving"
             if what == "saving" and kill is not None and kill.operations is None and saves == kill.save:
                 time.sleep(kill.delay_s)
-                told.where = "a moment"
+                told.where = "saving"
                 end()
 
 
@@ -123,7 +122,7 @@ def _note(told: Attempt, what: str, step: int, value: Any) -> None:
         told.resumed = (step, value)
     elif what == "loss":
         told.losses[step] = value
-    elif what == "saving":
+    elif what == "state":
         told.digests[step] = value
     elif what == "saved":
         told.saved[step] = value

@@ -47,8 +47,7 @@ def _on(folder: Path, ranks: int, kills: int, seed: int) -> Drill:
     exact = True
     while struck < kills:
         # No further than two saves at a time, so that the job is not done before its kills are.
-        reached = max(committed, default=0)
-        told = _attempt(dataclasses.replace(job, steps=reached + SAVES), ranks, _when(rng), folder)
+        told = _attempt(dataclasses.replace(job, steps=_reached(job) + SAVES), ranks, _when(rng), folder)
         if told.where is not None:
             struck += 1
             where[told.where] += 1
@@ -57,8 +56,8 @@ def _on(folder: Path, ranks: int, kills: int, seed: int) -> Drill:
         torn, exact = torn + _torn(told, reference, committed), exact and _same(told, reference)
         committed |= told.saved
         lost += _lost(job, committed)
-        left_behind += sum(path.name.startswith((".staged", ".pruned")) for path in job.folder.iterdir())
-    last = max(committed, default=0) + LAST_STEPS
+        left_behind += sum(path.name.startswith((".staged", ".pruned")) for path in job.folder.glob(".*"))
+    last = _reached(job) + LAST_STEPS
     told = _attempt(dataclasses.replace(job, steps=last), ranks, None, folder)
     torn, exact = torn + _torn(told, reference, committed), exact and _same(told, reference) and last in told.losses
     committed |= told.saved
@@ -69,8 +68,9 @@ def _on(folder: Path, ranks: int, kills: int, seed: int) -> Drill:
 
 
 def _reference(job: Job, ranks: int, folder: Path) -> Attempt:
-    """The uninterrupted run: it saves as the others do, so that every step has a digest."""
-    return _attempt(dataclasses.replace(job, folder=folder / "reference"), ranks, None, folder)
+    """The uninterrupted run, which saves nothing."""
+    alone = dataclasses.replace(job, folder=folder / "reference", every=job.steps + 1)
+    return _attempt(alone, ranks, None, folder)
 
 
 def _attempt(job: Job, ranks: int, kill: Kill | None, folder: Path) -> Attempt:
@@ -102,9 +102,18 @@ def _same(told: Attempt, reference: Attempt) -> bool:
 
 def _lost(job: Job, committed: dict[int, str]) -> int:
     """Committed checkpoints among the newest that retention keeps, and not whole any more."""
-    published = sorted(int(path.name[5:]) for path in job.folder.iterdir() if path.name.startswith("step-"))
+    published = _published(job)
     kept = [step for step in sorted(committed)[-job.keep :] if step >= min(published[-job.keep :], default=0)]
     return sum(damage(job.folder / f"step-{step:010d}") is not None for step in kept)
+
+
+def _published(job: Job) -> list[int]:
+    return sorted(int(path.name[5:]) for path in job.folder.glob("step-*"))
+
+
+def _reached(job: Job) -> int:
+    """Also where a kill fell between the publication and its news."""
+    return max(_published(job), default=0)
 
 
 def _load_once() -> None:

@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
+from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from labkit.checkpoint.store import Store
 from labkit.checkpoint.validation import Checkpoint
@@ -59,18 +61,18 @@ def load(checkpoint: Checkpoint, state: dict[str, Any], *, group: dist.ProcessGr
 
     The checkpoint is one that `Store.latest` or `Store.load` has hashed. A collective call.
     """
-    reader = dcp.FileSystemReader(checkpoint.folder)
+    reader = FileSystemReader(checkpoint.folder)
     with _quiet():
-        dcp.load(state, storage_reader=reader, process_group=group, no_dist=not dist.is_initialized())
+        dcp_load(state, storage_reader=reader, process_group=group, no_dist=not dist.is_initialized())
 
 
 def write_shards(state: dict[str, Any], staged: Any, group: dist.ProcessGroup | None) -> None:
     """DCP's own writing, and the system's own refusal out of DCP's wrapping."""
     # sync_files=False: the store syncs each file when it commits
-    writer = dcp.FileSystemWriter(staged, sync_files=False)
+    writer = FileSystemWriter(staged, sync_files=False)
     try:
         with _quiet():
-            dcp.save(state, storage_writer=writer, process_group=group, no_dist=not dist.is_initialized())
+            dcp_save(state, storage_writer=writer, process_group=group, no_dist=not dist.is_initialized())
     except CheckpointException as error:
         causes = [failure[0] for failure in error.failures.values()]
         raise next((cause for cause in causes if isinstance(cause, OSError)), error) from error

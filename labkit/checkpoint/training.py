@@ -32,7 +32,9 @@ TINY = TransformerConfig(
     num_key_value_heads=2,
     tie_word_embeddings=False,
 )
-Event = Callable[[str, int, Any], None]  # what happened ("saving", "saved", "resumed", "loss"), the step, a value
+Event = Callable[
+    [str, int, Any], None
+]  # what happened ("resumed", "loss", "state", "saving", "saved"), the step, a value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +99,13 @@ def train(job: Job, *, fs: FolderSystem = REAL_FOLDERS, on_event: Event = lambda
     for step in range(start + 1, job.steps + 1):
         optimizer.zero_grad()
         loss = loss_of(job, model, step)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         losses[step] = _mean(loss.detach())
         on_event("loss", step, losses[step])
+        on_event("state", step, digest(model))
         if step % job.every == 0:
-            on_event("saving", step, digest(model))
+            on_event("saving", step, None)
             parent = save(store, step, pull_state(model, optimizer, step), parent=parent).id
             on_event("saved", step, parent)
     return losses

@@ -68,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("diff", "a learner's notebook against the solution, once it passes or --show is given", "diff")
     sub.add_argument("path", type=Path)
     sub.add_argument("--show", action="store_true", help="show it although not every task has passed")
+    sub = command(
+        "drill", "kill a real job at random points of its checkpoints, and say what it lost", "drill", json=True
+    )
+    sub.add_argument("subject", choices=["checkpoint"])
+    sub.add_argument("--kills", type=int, default=40, help="how many, half of them on two ranks (default: 40)")
+    sub.add_argument("--seed", type=int, default=0, help="of the points at which they fall (default: 0)")
     sub = command("exercises", "for authors: generate exercises/ from solutions/", "exercises")
     sub.add_argument("action", choices=["build"])
     sub.add_argument("--check", action="store_true", help="write nothing; fail when something is stale")
@@ -84,10 +90,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _call(handler: str, options: argparse.Namespace) -> int:
     """Import a command's module only when it is asked for: ``labkit ps`` must not wait for papermill."""
-    from labkit.cli import doctor, lab, notebooks, processes, records
+    from labkit.cli import doctor, drill, lab, notebooks, processes, records
 
     handlers = {
         "doctor": doctor.doctor,
+        "drill": drill.drill,
         "lab": lab.lab,
         "start": lab.start,
         "run": notebooks.run,

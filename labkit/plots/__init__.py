@@ -1,6 +1,7 @@
 """Plots: data in, a picture out. Every plot has a finding as its title and can be read without colour."""
 
 from labkit.plots.ceilings import plot_ceilings
+from labkit.plots.checkpoint import plot_cadence, plot_kills, plot_stalls
 from labkit.plots.fabric import plot_fabric
 from labkit.plots.figures import figure_html, figure_text, show_figures
 from labkit.plots.input import plot_input_parts, plot_input_rates, plot_waits
@@ -29,6 +30,7 @@ __all__ = [
     "picture_html",
     "picture_png",
     "plot_bubble",
+    "plot_cadence",
     "plot_ceilings",
     "plot_delays",
     "plot_efficiency",
@@ -36,6 +38,7 @@ __all__ = [
     "plot_gains",
     "plot_input_parts",
     "plot_input_rates",
+    "plot_kills",
     "plot_memory",
     "plot_plans",
     "plot_roofline",
@@ -43,6 +46,7 @@ __all__ = [
     "plot_schedules",
     "plot_slots",
     "plot_slowest",
+    "plot_stalls",
     "plot_step_over_bandwidth",
     "plot_sums",
     "plot_throughput",

@@ -1,5 +1,6 @@
 """Widgets: what a learner turns, predicts and watches. Each also works, still, where no front end runs."""
 
+from labkit.widgets.cadence_explorer import cadence_explorer
 from labkit.widgets.controls import Choice, Control, Slider
 from labkit.widgets.memory_bar import memory_bar
 from labkit.widgets.panel import Panel, Swept
@@ -21,6 +22,7 @@ __all__ = [
     "Slider",
     "Swept",
     "TimelineView",
+    "cadence_explorer",
     "memory_bar",
     "planner_panel",
     "predict",
