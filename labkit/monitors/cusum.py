@@ -39,6 +39,11 @@ class Cusum:
         return self.value > self.threshold and not was_over
 
     @property
+    def most_at_once(self) -> float:
+        """What one value can add at most. A threshold of at least this is never passed by one value alone."""
+        return self.clip - self.slack
+
+    @property
     def _cap(self) -> float:
         return 2 * self.threshold if math.isfinite(self.threshold) else math.inf
 
@@ -47,7 +52,7 @@ def average_run_length(threshold: float, slack: float, shift: float = 0.0) -> fl
     """Steps until the sum of normal values with standard deviation 1 and mean ``shift`` passes the threshold.
 
     shift = 0: steps between two false alarms; shift > 0: the delay of a detection. (e^(−2Δb) + 2Δb − 1) ÷ 2Δ² with
-    Δ = shift − slack and b = threshold + 1.166, b² at Δ = 0 (Siegmund 1985, Sequential Analysis).
+    Δ = shift − slack and b = threshold + 1.166, b² at Δ = 0, and never below 1 (Siegmund 1985, Sequential Analysis).
     """
     if not (0 < threshold < math.inf and 0 <= slack < math.inf and math.isfinite(shift)):
         raise UsageError(
@@ -60,4 +65,4 @@ def average_run_length(threshold: float, slack: float, shift: float = 0.0) -> fl
     exponent = -2 * drift * reach
     if exponent > 700:
         return math.inf
-    return (math.exp(exponent) - exponent - 1) / (2 * drift**2)
+    return max(1.0, (math.exp(exponent) - exponent - 1) / (2 * drift**2))

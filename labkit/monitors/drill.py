@@ -32,7 +32,7 @@ class DrillConfig:
     num_ranks: int = 4
     num_shards: int = 48
     batch_size: int = 16
-    num_steps: int = 72
+    num_steps: int = 60
     learning_rate: float = 0.1
     check_every: int = 5
     num_features: int = 16

@@ -124,7 +124,7 @@ def _prepare(config: TransformerConfig, options: dict[str, Any]) -> tuple[Any, A
 
     torch.manual_seed(options["seed"])  # equal weights on every rank
     model = Transformer(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     generator = torch.Generator().manual_seed(options["seed"] + 1 + dist.get_rank())  # a batch of its own
     tokens = torch.randint(config.vocab_size, (options["batch_size"], options["seq_len"] + 1), generator=generator)
     params = list(model.parameters())

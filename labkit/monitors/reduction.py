@@ -33,10 +33,10 @@ def sum_in(dtype: torch.dtype, tensors: Sequence[Tensor], *, scale: float = 1.0)
 
     if not tensors or not scale > 0:
         raise UsageError(f"A sum needs at least one tensor and a scale above 0; got {len(tensors)} and {scale}.")
-    exact = torch.stack([tensor.double() for tensor in tensors]).sum(dim=0) * scale
-    total = (tensors[0] * scale).to(dtype)
+    exact, total = tensors[0].double() * scale, (tensors[0] * scale).to(dtype)
     for tensor in tensors[1:]:
-        total = total + (tensor * scale).to(dtype)
+        exact += tensor.double() * scale
+        total += (tensor * scale).to(dtype)
     finite = total.isfinite()
     left = torch.where(finite, exact, 0.0)
     off = torch.where(finite, total.double() - exact, 0.0)

@@ -35,8 +35,8 @@ def resampled_trade_off(
     seed: int = 0,
 ) -> TradeOff:
     """times_s: (steps, ranks) of a healthy run. Whole steps are drawn from it again and again, with the last rank
-    ``slowdown`` times slower for the delay. Between false alarms: all healthy steps ÷ alarms, or all where there was
-    none: then the figure is a lower bound."""
+    ``slowdown`` times slower for the delay. Between false alarms: all healthy steps ÷ alarms; infinite where none was
+    seen in num_runs · most_steps."""
     times = np.asarray(times_s, dtype=np.float64)
     if times.ndim != 2 or times.shape[1] < 2 or not len(times) or not (np.isfinite(times) & (times > 0)).all():
         raise UsageError(f"Times are (steps, ranks) of at least 2 ranks, finite and above 0; got shape {times.shape}.")
@@ -49,7 +49,7 @@ def resampled_trade_off(
         lengths, _ = _run_lengths(_logs(slow)[:, -1:], threshold, slack, num_runs, most_steps, rng)
         delays.append(float(lengths.mean()))
         steps, alarmed = _run_lengths(_logs(times), threshold, slack, num_runs, most_steps, rng)
-        between.append(float(steps.sum() / max(1, alarmed.sum())))
+        between.append(float(steps.sum() / alarmed.sum()) if alarmed.any() else math.inf)
     return TradeOff(thresholds=tuple(thresholds), delay_steps=tuple(delays), between_steps=tuple(between))
 
 

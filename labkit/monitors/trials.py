@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from labkit.errors import UsageError
 from labkit.measure import OnProgress
+from labkit.monitors.divergence import DivergenceMonitor
 from labkit.monitors.drill import DrillConfig, DrillRun, run_drill
 from labkit.monitors.faults import KINDS, draw_fault
 from labkit.monitors.scoring import Outcome, Score
+from labkit.monitors.straggler import StragglerMonitor
 from labkit.monitors.thresholds import Thresholds, fix_threshold
 
 __all__ = ["calibrate_monitors", "judge", "try_monitors"]
@@ -24,7 +27,9 @@ def calibrate_monitors(
             on_progress(number / len(seeds), f"healthy run {number + 1} of {len(seeds)}")
         for name, peak in run_drill(seed, config=config).peaks.items():
             peaks[name].append(peak)
-    return Thresholds(**{name: fix_threshold(values) for name, values in peaks.items()})
+    rank, value = StragglerMonitor(2, threshold=math.inf).sums[0], DivergenceMonitor("value", threshold=math.inf).sum
+    least = {"straggler": rank.most_at_once, "loss": value.most_at_once, "gradient": value.most_at_once}
+    return Thresholds(**{name: fix_threshold(values, at_least=least[name]) for name, values in peaks.items()})
 
 
 def judge(run: DrillRun) -> Outcome:

@@ -101,3 +101,6 @@ def test_what_cannot_be_meant() -> None:
     with pytest.raises(UsageError, match="at least one trial"):
         share_interval("s", 2, 1)
     assert fix_threshold([1.0, 2.0], margin=0.5) == 3.0
+    assert fix_threshold([0.0], at_least=4.5) == 4.5
+    with pytest.raises(UsageError, match="ever left 0"):
+        fix_threshold([0.0])
