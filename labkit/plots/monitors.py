@@ -76,7 +76,8 @@ def plot_delays(scores: Mapping[str, _Score], *, title: str = "") -> Picture:
     if not rows:
         raise UsageError("plot_delays needs scores of runs with faults; try_monitors gives them.")
     found = sum(score.num_found for score in rows.values())
-    told = title or f"{found} of {sum(score.num_faults for score in rows.values())} faults found"
+    latest = max(rows, key=lambda name: float(np.median(rows[name].delays_steps or (0,))))
+    told = title or f"{found} of {sum(score.num_faults for score in rows.values())} faults found; latest: {latest}"
     left = 0.35 + 0.085 * max(map(len, rows))
     figure, axes = new_plot(told, "steps from the fault to its alert", "", height=1.3 + 0.42 * len(rows),
                             margins=(left, 1.1, 0.6, 0.5))  # fmt: skip
@@ -138,7 +139,8 @@ def plot_trade_off(
     """Steps to a detection over healthy steps between two false alarms, by name; marked: the threshold that is used."""
     if not delays or delays.keys() != between.keys():
         raise UsageError("plot_trade_off needs delays and the steps between false alarms of the same names.")
-    figure, axes = new_plot(title, "healthy steps between two false alarms", "delay of a detection (steps)", log_x=True)
+    figure, axes = new_plot(title, "healthy steps between two false alarms", "delay of a detection (steps)", log_x=True,
+                            margins=(0.85, 0.5, 0.6, 0.5))  # fmt: skip
     with rc_context(STYLE):
         for index, (name, values) in enumerate(delays.items()):
             axes.plot(

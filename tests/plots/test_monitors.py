@@ -34,7 +34,7 @@ def test_every_delay_is_a_mark_and_every_row_says_how_many() -> None:
     }
     figure = plot_delays(scores)
     (axes,) = figure.axes
-    assert title_of(figure) == "3 of 4 faults found"
+    assert title_of(figure) == "3 of 4 faults found; latest: slow"
     marks = [x for line in axes.lines if line.get_marker() == "o" for x in line.get_xdata()]
     assert sorted(marks) == [0, 3, 3]
     assert [text.get_text() for text in axes.texts] == ["3 of 4"]
