@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class WriteTimes:
 
 
 def measure_writes(
-    config: TransformerConfig,
+    configs: Sequence[TransformerConfig],
     *,
     ranks: int = 1,
     rounds: int = 5,
@@ -45,17 +45,24 @@ def measure_writes(
     folder: Path | None = None,
     deadline_s: float = 300.0,
     on_progress: OnProgress | None = None,
-) -> WriteTimes:
-    """steps: of training in a round, into which an asynchronous write should fit. folder: where checkpoints are
-    written (default: a temporary one), removed again afterwards. The first round warms up and is not counted."""
-    if min(ranks, rounds, steps) < 1:
-        raise UsageError(f"Writes need a rank, a round and a step; got {ranks}, {rounds} and {steps}.")
-    with tempfile.TemporaryDirectory(prefix="labkit-checkpoints-", dir=folder) as name:
-        launched = run(
-            _rounds, config, rounds, steps, name, ranks=ranks, deadline_s=deadline_s, on_progress=on_progress
+) -> list[WriteTimes]:
+    """Of each model, one after the other. steps: of training in a round, into which an asynchronous write should fit.
+
+    folder: where checkpoints are written (default: a temporary one), removed again afterwards. The first round of each
+    model warms up and is not counted. UsageError: no model, rank, round or step.
+    """
+    if not configs or min(ranks, rounds, steps) < 1:
+        raise UsageError(
+            f"Writes need a model, a rank, a round and a step; got {len(configs)}, {ranks}, {rounds} and {steps}."
         )
-    times: WriteTimes = launched.values[0]
+    with tempfile.TemporaryDirectory(prefix="labkit-checkpoints-", dir=folder) as name:
+        launched = run(_each, configs, rounds, steps, name, ranks=ranks, deadline_s=deadline_s, on_progress=on_progress)
+    times: list[WriteTimes] = launched.values[0]
     return times
+
+
+def _each(configs: Sequence[TransformerConfig], rounds: int, steps: int, root: str) -> list[WriteTimes]:
+    return [_rounds(config, rounds, steps, f"{root}/{index}") for index, config in enumerate(configs)]
 
 
 def _rounds(config: TransformerConfig, rounds: int, steps: int, root: str) -> WriteTimes:
