@@ -12,13 +12,20 @@ from torch import Tensor
 from labkit.errors import UsageError
 from labkit.loader.samples import Prepare
 
-__all__ = ["DelayedPrepare", "delayed_step"]
+__all__ = ["DelayedPrepare", "delayed_step", "work"]
+
+
+def work(seconds: float) -> None:
+    """Keep this core busy for so long, to a few microseconds: a sleep ends too late by more than that."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
 
 
 class DelayedPrepare:
-    """``prepare``, and ``delay_s`` seconds of sleep for each sample."""
+    """``prepare``, and ``delay_s`` seconds of work for each sample."""
 
-    def __init__(self, prepare: Prepare, delay_s: float, *, sleep: Callable[[float], object] = time.sleep) -> None:
+    def __init__(self, prepare: Prepare, delay_s: float, *, sleep: Callable[[float], object] = work) -> None:
         self.prepare, self.delay_s, self.sleep = prepare, _checked(delay_s), sleep
 
     def __call__(self, content: bytes) -> Tensor:
@@ -27,7 +34,7 @@ class DelayedPrepare:
 
 
 def delayed_step(
-    step: Callable[[Any], object], delay_s: float, *, sleep: Callable[[float], object] = time.sleep
+    step: Callable[[Any], object], delay_s: float, *, sleep: Callable[[float], object] = work
 ) -> Callable[[Any], object]:
     """A training step that takes ``delay_s`` longer: a slower device."""
     _checked(delay_s)

@@ -78,7 +78,7 @@ def stall_differential(
             raise UsageError("The differential needs loaders without workers, whose work hides beside the step. "
                              "Make them with num_workers=0; the model then says what workers give.")  # fmt: skip
     with Feed(cached) as near, Feed(cold) as far:
-        held = near.next()
+        held = next(iter(cached))  # from a pass of its own: near and far stay at the same batch
 
         def several(next_batch: Callable[[], Any]) -> Callable[[], object]:
             return lambda: [step(next_batch()) for _ in range(steps)]

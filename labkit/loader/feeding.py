@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,10 @@ class Fed:
         """Seconds of a step: the mean, with an interval from the means of ``windows`` stretches of the run."""
         return self._mean(name, windows, np.add(self.wait_s, self.compute_s))
 
+    def compute(self, name: str, *, windows: int = 6) -> Measured:
+        """Seconds that a step computes, likewise: what it would take if its batch were there."""
+        return self._mean(name, windows, np.array(self.compute_s))
+
     def wait(self, name: str, *, windows: int = 6) -> Measured:
         """Seconds that a step waits, likewise."""
         return self._mean(name, windows, np.array(self.wait_s))
@@ -53,8 +58,8 @@ class Fed:
         mean, half = float(seconds.mean()), 0.0
         if len(means) > 1:
             half = float(scipy.stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / math.sqrt(len(means)))
-        ends = {"low": max(0.0, mean - half), "high": mean + half}
-        return Measured(name=name, value=mean, unit="s", n=len(means), machine=machine().id, **ends)
+        low, high = max(0.0, mean - half), mean + half
+        return Measured(name=name, value=mean, unit="s", low=low, high=high, n=len(means), machine=machine().id)
 
 
 class Feed:
@@ -124,4 +129,6 @@ def make_loader(
     options: dict[str, Any] = {"batch_sampler": sampler} if sampler else {"batch_size": batch_size, "drop_last": True}
     if num_workers:
         options |= {"prefetch_factor": prefetch, "persistent_workers": True}
-    return kind(dataset, num_workers=num_workers, **options)
+    with warnings.catch_warnings():  # torchdata 0.11 calls what torch 2.13 calls deprecated
+        warnings.filterwarnings("ignore", message="'set_vital' is deprecated")
+        return kind(dataset, num_workers=num_workers, **options)

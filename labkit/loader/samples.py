@@ -48,6 +48,10 @@ class Samples(Dataset[Tensor]):
         """The same samples, fetched from another storage."""
         return Samples(self.locations, self.prepare, storage=storage)
 
+    def repeated(self, times: int) -> Samples:
+        """So many passes in one: a loader's workers stop at the end of a pass, and the device waits for a new start."""
+        return Samples(self.locations * times, self.prepare, storage=self.storage)
+
     @property
     def bytes_per_sample(self) -> float:
         return sum(where.num_bytes for where in self.locations) / len(self.locations)

@@ -31,14 +31,23 @@ class SimulatedFeed:
 
 
 def simulate_feed(
-    times: InputPipeline, num_steps: int, *, num_workers: int, prefetch: int = 2, batches_per_request: int = 1
+    times: InputPipeline,
+    num_steps: int,
+    *,
+    num_workers: int,
+    prefetch: int = 2,
+    batches_per_request: int = 1,
+    prep_cores: int = 64,
 ) -> SimulatedFeed:
-    """``num_steps`` steps. A worker fetches once for ``batches_per_request`` batches of its own, then prepares each."""
-    if min(num_steps, prefetch, batches_per_request) < 1 or num_workers < 0:
+    """``num_steps`` steps. A worker fetches once for ``batches_per_request`` batches of its own, then prepares each
+    as soon as one of ``prep_cores`` is free."""
+    if min(num_steps, prefetch, batches_per_request, prep_cores) < 1 or num_workers < 0:
         came = f"{num_steps} steps, {num_workers} workers, prefetch {prefetch}, {batches_per_request} batches a request"
-        raise UsageError(f"Steps, prefetch and batches a request are at least 1, workers at least 0; got {came}.")
+        raise UsageError(
+            f"Steps, prefetch, cores and batches a request are at least 1, workers at least 0; got {came}."
+        )
     lanes = max(1, num_workers)
-    free, link_free, device_free = [0.0] * lanes, 0.0, 0.0
+    free, cores, link_free, device_free = [0.0] * lanes, [0.0] * prep_cores, 0.0, 0.0
     ready: list[float] = []
     done: list[float] = []
     taken: list[float] = []
@@ -54,7 +63,9 @@ def simulate_feed(
             link_free = max(link_free, now + latency_s) + times.link_s * batches_per_request
             spans.append(Span(lane=lane, name="fetch", start_s=now, end_s=link_free))
             now = link_free
-        free[worker] = now + times.prep_s
+        core = min(range(prep_cores), key=cores.__getitem__)
+        now = max(now, cores[core])
+        free[worker] = cores[core] = now + times.prep_s
         spans.append(Span(lane=lane, name="prep", start_s=now, end_s=free[worker]))
         ready.append(free[worker])
         taken.append(max(device_free, ready[-1]))

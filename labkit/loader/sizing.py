@@ -6,7 +6,15 @@ import math
 
 from labkit.errors import UsageError
 
-__all__ = ["fed_share", "fleet_bandwidth", "price_of_useful_hour", "requests_in_flight"]
+__all__ = ["fed_share", "fetch_s", "fleet_bandwidth", "price_of_useful_hour", "requests_in_flight"]
+
+
+def fetch_s(num_bytes: float, num_requests: float, *, bytes_per_s: float, latency_s: float) -> float:
+    """Seconds that one reader waits for bytes which it asks for in so many requests, one after another."""
+    _positive(num_bytes=num_bytes, num_requests=num_requests, bytes_per_s=bytes_per_s)
+    if not 0 <= latency_s < math.inf:
+        raise UsageError(f"latency_s is at least 0 and finite; got {latency_s}.")
+    return num_requests * latency_s + num_bytes / bytes_per_s
 
 
 def fleet_bandwidth(accelerators: int, samples_per_s: float, bytes_per_sample: float) -> float:

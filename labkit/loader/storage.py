@@ -122,12 +122,20 @@ class ThrottledStorage:
         self._server = self._folder = None
 
 
+class _Kept(dict[tuple[int, str], socket.socket]):
+    """A thread's connections by (process, address); they are closed when the thread ends."""
+
+    def __del__(self) -> None:
+        for connection in self.values():
+            connection.close()
+
+
 _own = threading.local()
 
 
 def _connected(address: str) -> socket.socket:
     """This thread's connection. A forked worker inherits its parent's and must not speak through it."""
-    kept: dict[tuple[int, str], socket.socket] = _own.__dict__.setdefault("kept", {})
+    kept: _Kept = _own.__dict__.setdefault("kept", _Kept())
     key = (os.getpid(), address)
     if key not in kept:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -141,7 +149,7 @@ def _connected(address: str) -> socket.socket:
 
 
 def _forget(address: str) -> None:
-    kept: dict[tuple[int, str], socket.socket] = _own.__dict__.get("kept", {})
+    kept: _Kept = _own.__dict__.get("kept", _Kept())
     for key in [key for key in kept if key[1] == address]:
         with contextlib.suppress(OSError):
             kept.pop(key).close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
@@ -30,6 +31,11 @@ class ShardStream(IterableDataset[Tensor]):
     def on(self, storage: Storage) -> ShardStream:
         """The same shards, fetched from another storage."""
         return ShardStream(self.shards, self.unpack, storage=storage)
+
+    def repeated(self, times: int) -> ShardStream:
+        """So many passes in one."""
+        passes = replace(self.shards, shards=self.shards.shards * times)
+        return ShardStream(passes, self.unpack, storage=self.storage)
 
     @property
     def bytes_per_sample(self) -> float:

@@ -60,7 +60,7 @@ def plot_input_parts(parts: Mapping[str, Mapping[str, Measured]], *, title: str 
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         handles = [
-            Patch(label=_TOLD[part], linewidth=0.6, edgecolor=INK, facecolor=color, hatch=hatch)
+            Patch(label=_TOLD[part], lw=0.6, ec=INK, fc=color, hatch=hatch, hatchcolor=hatch_on(color))
             for part, (color, hatch) in _PAINTS.items()
         ]
         figure.legend(handles=handles, loc="lower left", ncols=3, bbox_to_anchor=(0.02, 0), columnspacing=1.2)

@@ -70,12 +70,10 @@ def _explored(
 ) -> _Rates:
     link_s = batch * of.num_bytes / rate
     fetch_s = link_s + latency_s * batch / of.samples_per_request
-    crowded = max(1.0, workers / cores)  # more workers than cores: each prepares that much slower
-    times = InputPipeline(
-        ingest_s=ingest_s, prep_s=batch * of.prep_s * crowded, fetch_s=fetch_s, link_s=min(link_s, fetch_s)
-    )
+    times = InputPipeline(ingest_s=ingest_s, prep_s=batch * of.prep_s, fetch_s=fetch_s, link_s=link_s)
     at_once = max(1, round(of.samples_per_request / batch))
-    fed = simulate_feed(times, STEPS, num_workers=workers, prefetch=prefetch, batches_per_request=at_once)
+    options = {"num_workers": workers, "prefetch": prefetch, "batches_per_request": at_once, "prep_cores": cores}
+    fed = simulate_feed(times, STEPS, **options)
     lanes = max(1, workers)
     stages = {
         "ingest": batch / ingest_s,
