@@ -11,7 +11,19 @@ from collections.abc import Callable, Iterator
 
 from labkit.measure import Measured
 
-from . import data_parallel, fabric, launching, panels, pipelines, planning, profiles, serving, setup, sharding
+from . import (
+    checkpoints,
+    data_parallel,
+    fabric,
+    launching,
+    panels,
+    pipelines,
+    planning,
+    profiles,
+    serving,
+    setup,
+    sharding,
+)
 from . import input as feeding
 
 __all__ = ["BENCHES", "main"]
@@ -34,6 +46,8 @@ BENCHES: tuple[Bench, ...] = (
     ("fabric: an all-reduce beside as much computing ÷ one after the other", fabric.overlap, 0.65),
     ("data parallel: ring by hand ÷ gloo, 64 MB on 4 ranks", data_parallel.ring_over_gloo, 1 / 0.7),
     ("data parallel: step by hand ÷ torch's DDP", data_parallel.ddp_over_torch, 1 / 0.9),
+    ("checkpoint: asynchronous ÷ synchronous stall", checkpoints.async_over_sync, 0.10),
+    ("checkpoint: asynchronous ones at the best cadence, share of the time", checkpoints.overhead, 0.035),
     ("widgets: a panel redraws after a slider moved", panels.redraw, 0.100),
     ("sharding: the memory bar redraws, at the slowest extreme", sharding.memory_bar_redraw, 0.100),
     ("planner: every plan for 70B on 1,024 devices", planning.every_plan, 1.0),
