@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,9 @@ class AsyncSaver:
         pending, self._pending = self._pending, None
         if pending is None:
             return None
-        try:
-            done = pending.result()
-            return agree(lambda: done, self._group)
-        finally:
-            self._held.close()
+        with self._held:  # lets go of the store's lock, and puts its own words on what failed
+            wait([pending])  # a rank that failed, too, must be there when rank 0 tells
+            return agree(pending.result, self._group)
 
     def close(self) -> None:
         """Wait for the last one, and let its thread and buffers go."""

@@ -16,7 +16,7 @@ from labkit.checkpoint.states import pull_state
 from labkit.checkpoint.training import Job, build
 from labkit.checkpoint.validation import damage
 
-__all__ = ["drill"]
+__all__ = ["drill", "main"]
 
 RANKS = (1, 2)
 OPERATIONS = 20  # of two saves, a little more than rank 0 makes: a kill falls anywhere in them

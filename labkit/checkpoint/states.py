@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +18,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
-from labkit.checkpoint.store import Store
+from labkit.checkpoint.store import Store, told
 from labkit.checkpoint.validation import Checkpoint
 
 __all__ = ["agree", "fingerprint", "load", "pull_state", "push_state", "save", "write_shards"]
@@ -66,32 +67,33 @@ def load(checkpoint: Checkpoint, state: dict[str, Any], *, group: dist.ProcessGr
         dcp_load(state, storage_reader=reader, process_group=group, no_dist=not dist.is_initialized())
 
 
-def write_shards(state: dict[str, Any], staged: Any, group: dist.ProcessGroup | None) -> None:
-    """DCP's own writing, and the system's own refusal out of DCP's wrapping."""
+def write_shards(state: dict[str, Any], staged: Path, group: dist.ProcessGroup | None) -> None:
+    """DCP's own writing, and the system's own refusal out of DCP's wrapping, on every rank in the lab's words."""
     # sync_files=False: the store syncs each file when it commits
     writer = FileSystemWriter(staged, sync_files=False)
-    try:
-        with _quiet():
-            dcp_save(state, storage_writer=writer, process_group=group, no_dist=not dist.is_initialized())
-    except CheckpointException as error:
-        causes = [failure[0] for failure in error.failures.values()]
-        raise next((cause for cause in causes if isinstance(cause, OSError)), error) from error
+    with told(staged.parent):
+        try:
+            with _quiet():
+                dcp_save(state, storage_writer=writer, process_group=group, no_dist=not dist.is_initialized())
+        except CheckpointException as error:
+            causes = [failure[0] for failure in error.failures.values()]
+            raise next((cause for cause in causes if isinstance(cause, OSError)), error) from error
 
 
 def agree(call: Callable[[], T], group: dist.ProcessGroup | None) -> T:
     """What ``call`` returns on rank 0, or raises there, on every rank."""
     if not dist.is_initialized():
         return call()
-    told: list[Any] = [None, None]
+    answer: list[Any] = [None, None]
     if dist.get_rank(group) == 0:
         try:
-            told[0] = call()
+            answer[0] = call()
         except Exception as error:
-            told[1] = error
-    dist.broadcast_object_list(told, group=group, group_src=0)
-    if told[1] is not None:
-        raise told[1]
-    result: T = told[0]
+            answer[1] = error
+    dist.broadcast_object_list(answer, group=group, group_src=0)
+    if answer[1] is not None:
+        raise answer[1]
+    result: T = answer[0]
     return result
 
 

@@ -25,7 +25,7 @@ from labkit.checkpoint.manifest import MANIFEST, Manifest, hash_file
 from labkit.checkpoint.validation import Checkpoint, damage, examine, read_manifest
 from labkit.errors import ConflictError, DataError, NoSpaceError, UsageError
 
-__all__ = ["Store", "Write"]
+__all__ = ["Store", "Write", "told"]
 
 Write = Callable[[Path], None]  # puts a checkpoint's files into the folder that it is given
 
@@ -54,7 +54,7 @@ class Store:
             raise UsageError(f"keep must be at least 1; got {keep}: a store that keeps nothing restores nothing.")
         self.root, self.model, self.keep, self.fs, self._now = Path(root), model, keep, fs, clock
         if not self.root.is_dir():
-            with _told(self.root):
+            with told(self.root):
                 fs.make_folder(self.root)
                 fs.sync_folder(self.root.parent)
 
@@ -73,7 +73,7 @@ class Store:
         """A staged folder, this process the only writer; removed again unless `commit` has published it."""
         if step < 0:
             raise UsageError(f"step must be at least 0; got {step}.")
-        with _told(self.root), only_writer(self.root):
+        with told(self.root), only_writer(self.root):
             self.sweep()
             if self.folder(step).exists():
                 if damage(self.folder(step)) is None:
@@ -159,7 +159,7 @@ class Store:
         """
         self.load(step)
         gone = [later for later in reversed(self.steps()) if later > step]
-        with _told(self.root), only_writer(self.root):
+        with told(self.root), only_writer(self.root):
             for later in gone:
                 self._set_aside(later)
         return gone
@@ -177,7 +177,7 @@ class Store:
 
 
 @contextlib.contextmanager
-def _told(root: Path) -> Iterator[None]:
+def told(root: Path) -> Iterator[None]:
     """The system's refusals, in the lab's words."""
     try:
         yield

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
 from pathlib import Path
 
 import pytest
 
 from labkit import launch
+from labkit.checkpoint.folders import RealFolderSystem
 from labkit.checkpoint.lineage import branch, lineage, note_lineage
 from labkit.checkpoint.training import TINY, Job
-from labkit.errors import DataError, UsageError
+from labkit.errors import DataError, NoSpaceError, UsageError
 from labkit.records import Records
 
 
@@ -64,7 +66,8 @@ def test_two_ranks(tmp_path: Path) -> None:
 
 
 def test_one_rank(tmp_path: Path) -> None:
-    from labkit.checkpoint.states import fingerprint
+    from labkit.checkpoint.background import AsyncSaver
+    from labkit.checkpoint.states import fingerprint, pull_state
     from labkit.checkpoint.store import Store
     from labkit.checkpoint.training import build, resume, train
 
@@ -94,6 +97,22 @@ def test_one_rank(tmp_path: Path) -> None:
     assert train(dataclasses.replace(job, steps=8)) | parts == whole
     with pytest.raises(DataError, match="no checkpoint of step 99"):
         resume(store, model, optimizer, step=99)
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "refused")
+
+    fs = RealFolderSystem()
+    store.fs = fs
+    with AsyncSaver(store) as saver:
+        saver.save(20, pull_state(model, optimizer, 20))
+        saver.wait()
+        fs.sync = full  # type: ignore[method-assign]
+        saver.save(30, pull_state(model, optimizer, 30))
+        with pytest.raises(NoSpaceError, match="those published before are whole"):
+            saver.wait()
+        del fs.sync
+        saver.save(40, pull_state(model, optimizer, 40))
+    assert store.steps()[-2:] == [20, 40]
 
     wider = dataclasses.replace(job, config=dataclasses.replace(TINY, hidden_size=64))
     with pytest.raises(UsageError, match="belongs to the model"):

@@ -30,7 +30,7 @@ def test_cadence_names_its_maximum_and_marks() -> None:
     figure = plot_cadence(curve, marks={"exact": (100.0, 0.9)}, simulated={100.0: [0.88, 0.91]})
     assert "90.0%" in figure.axes[0].get_title(loc="left")
     assert "exact at 100 s: 90.00%" in figure.description
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()][0] == "◇ closed form"
+    assert next(text.get_text() for text in figure.axes[0].get_legend().get_texts()) == "◇ closed form"
 
 
 @pytest.mark.parametrize(
