@@ -7,12 +7,14 @@ import json
 import random
 import shutil
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 from labkit.checkpoint.attempts import Attempt, Kill, attempt
 from labkit.checkpoint.drill import Drill
-from labkit.checkpoint.states import pull_state
+from labkit.checkpoint.states import load, pull_state, save
+from labkit.checkpoint.store import Store
 from labkit.checkpoint.training import Job, build
 from labkit.checkpoint.validation import damage
 
@@ -122,7 +124,9 @@ def _load_once() -> None:
     import torch.distributed.fsdp
 
     torch.set_num_threads(1)
-    pull_state(*build(Job(folder=Path())), 0)
+    with tempfile.TemporaryDirectory() as name:
+        store, state = Store(name, model=""), pull_state(*build(Job(folder=Path())), 0)
+        load(save(store, 0, state), state)
 
 
 def main() -> None:
