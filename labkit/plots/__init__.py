@@ -14,6 +14,7 @@ from labkit.plots.samples import plot_samples
 from labkit.plots.scaling import plot_efficiency, plot_time_to_train
 from labkit.plots.schedule import plot_bubble, plot_schedules
 from labkit.plots.serving import plot_slots, plot_throughput
+from labkit.plots.spot import plot_gap_closed, plot_ledgers, plot_price_of_progress, plot_spot_job
 from labkit.plots.style import axis_scale, new_plot
 from labkit.plots.tables import table
 from labkit.plots.tensor import plot_step_over_bandwidth
@@ -36,16 +37,20 @@ __all__ = [
     "plot_efficiency",
     "plot_fabric",
     "plot_gains",
+    "plot_gap_closed",
     "plot_input_parts",
     "plot_input_rates",
     "plot_kills",
+    "plot_ledgers",
     "plot_memory",
     "plot_plans",
+    "plot_price_of_progress",
     "plot_roofline",
     "plot_samples",
     "plot_schedules",
     "plot_slots",
     "plot_slowest",
+    "plot_spot_job",
     "plot_stalls",
     "plot_step_over_bandwidth",
     "plot_sums",

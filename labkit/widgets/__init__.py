@@ -9,6 +9,7 @@ from labkit.widgets.prediction import PredictionForm, predict
 from labkit.widgets.progress_bar import Progress, progress
 from labkit.widgets.schedule_explorer import schedule_explorer
 from labkit.widgets.scores import score_view, verdict_view
+from labkit.widgets.spot_timeline import spot_timeline
 from labkit.widgets.starvation_explorer import InputFormat, starvation_explorer
 from labkit.widgets.timeline import TimelineView
 
@@ -29,6 +30,7 @@ __all__ = [
     "progress",
     "schedule_explorer",
     "score_view",
+    "spot_timeline",
     "starvation_explorer",
     "verdict_view",
 ]

@@ -1,0 +1,35 @@
+"""A real training job for the supervisor: a small transformer, checkpoints by `labkit.checkpoint`, resumed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labkit.checkpoint.states import fingerprint, pull_state, save
+from labkit.checkpoint.store import Store
+from labkit.checkpoint.training import Job, build, loss_of, resume
+
+__all__ = ["train"]
+
+
+def train(worker: Any, job: Job) -> float:
+    """To the end, a checkpoint after every ``every`` steps, and one more at a notice; the last step's loss."""
+    model, optimizer = build(job)
+    store = Store(job.folder, model=fingerprint(model), keep=2)
+    found = resume(store, model, optimizer)
+    start = kept = found.step if found else 0
+    worker.ready(start)
+    loss = loss_of(job, model, start)
+    for step in range(start + 1, job.steps + 1):
+        optimizer.zero_grad()
+        loss = loss_of(job, model, step)
+        loss.backward()
+        optimizer.step()
+        worker.did(step)
+        if step % job.every == 0 or step == job.steps or (worker.noticed and step > kept):
+            worker.saving(step)
+            save(store, step, pull_state(model, optimizer, step))
+            worker.saved(step)
+            kept = step
+            if worker.noticed:
+                break
+    return float(loss)
