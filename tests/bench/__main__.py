@@ -23,6 +23,7 @@ from . import (
     serving,
     setup,
     sharding,
+    spot,
 )
 from . import input as feeding
 
@@ -48,6 +49,11 @@ BENCHES: tuple[Bench, ...] = (
     ("data parallel: step by hand ÷ torch's DDP", data_parallel.ddp_over_torch, 1 / 0.9),
     ("checkpoint: asynchronous ÷ synchronous stall", checkpoints.async_over_sync, 0.10),
     ("checkpoint: asynchronous ones at the best cadence, share of the time", checkpoints.overhead, 0.035),
+    ("spot: 10,000 jobs over a month, on one core", spot.ten_thousand_jobs, 10.0),
+    ("spot: gap closed at tight deadlines, greedy's ÷ ours, generated traces", spot.greedy_over_planned, 0.5),
+    ("spot: the same on a public trace", spot.greedy_over_planned_bamboo, 0.5),
+    ("spot: missed deadlines of 10,000 jobs, the chain fitted to a wrong market", spot.missed_deadlines, 0.0),
+    ("spot: the timeline redraws, at the slowest extreme", spot.redraw, 0.100),
     ("widgets: a panel redraws after a slider moved", panels.redraw, 0.100),
     ("sharding: the memory bar redraws, at the slowest extreme", sharding.memory_bar_redraw, 0.100),
     ("planner: every plan for 70B on 1,024 devices", planning.every_plan, 1.0),
