@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from labkit.checkpoint.store import Store, told
 from labkit.checkpoint.validation import Checkpoint
+from labkit.errors import DataError
 
 __all__ = ["agree", "fingerprint", "load", "pull_state", "push_state", "save", "write_shards"]
 
@@ -60,11 +61,15 @@ def save(
 def load(checkpoint: Checkpoint, state: dict[str, Any], *, group: dist.ProcessGroup | None = None) -> None:
     """Read a checkpoint into ``state``'s tensors, in place; each rank takes what its shards need, however many wrote.
 
-    The checkpoint is one that `Store.latest` or `Store.load` has hashed. A collective call.
+    The checkpoint is one that `Store.latest` or `Store.load` has hashed: DCP itself notices little. A collective call.
+    DataError: it noticed.
     """
     reader = FileSystemReader(checkpoint.folder)
-    with _quiet():
-        dcp_load(state, storage_reader=reader, process_group=group, no_dist=not dist.is_initialized())
+    try:
+        with _quiet():
+            dcp_load(state, storage_reader=reader, process_group=group, no_dist=not dist.is_initialized())
+    except CheckpointException as error:
+        raise DataError(f"{checkpoint.folder} cannot be loaded: {error}. Restore an older checkpoint.") from error
 
 
 def write_shards(state: dict[str, Any], staged: Path, group: dist.ProcessGroup | None) -> None:
@@ -77,7 +82,9 @@ def write_shards(state: dict[str, Any], staged: Path, group: dist.ProcessGroup |
                 dcp_save(state, storage_writer=writer, process_group=group, no_dist=not dist.is_initialized())
         except CheckpointException as error:
             causes = [failure[0] for failure in error.failures.values()]
-            raise next((cause for cause in causes if isinstance(cause, OSError)), error) from error
+            refused = next((cause for cause in causes if isinstance(cause, OSError)), None)
+            # DCP's own is a BaseException, which nobody who catches errors expects
+            raise refused or DataError(f"DCP could not write {staged}: {error}") from error
 
 
 def agree(call: Callable[[], T], group: dist.ProcessGroup | None) -> T:
