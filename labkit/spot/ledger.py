@@ -75,6 +75,23 @@ class Ledger:
         """From the request of each instance to its first step, of those that came to one."""
         return tuple(a.ready_s - a.start_s for a in self.attempts if a.ready_s < a.end_s)
 
+    def gaps_s(self) -> tuple[float, ...]:
+        """From the end of each instance that was reclaimed to the first step of the next."""
+        pairs = zip(self.attempts, self.attempts[1:], strict=False)
+        return tuple(after.ready_s - before.end_s for before, after in pairs if before.reclaimed)
+
+    def unit_times_s(self) -> tuple[float, ...]:
+        """Of each unit of work that followed another, or the first step's readiness, with nothing between."""
+        return self._times("did", ("ready", "did", "saved"))
+
+    def saves_s(self) -> tuple[float, ...]:
+        """Of each save that came to its end."""
+        return self._times("saved", ("saving", "did"))
+
+    def _times(self, what: str, behind: tuple[str, ...]) -> tuple[float, ...]:
+        pairs = (pair for a in self.attempts for pair in zip(a.events, a.events[1:], strict=False))
+        return tuple(after[0] - before[0] for before, after in pairs if after[1] == what and before[1] in behind)
+
     def timeline(self) -> Timeline:
         """Two lanes, spot and on demand, and a third for the time in which nothing ran."""
         spans, reached = [], self.start_s

@@ -85,7 +85,13 @@ def simulate_jobs(job: SpotJob, windows: NDArray[np.bool_], policy: Policy, *, k
         if keep_held:
             held[:, step] = answer
     return Simulation(
-        job=job, cost=cost, finished_s=finished, reclaims=reclaims, lost_s=(lost * step_s).astype(np.float64), starts=starts, held=held
+        job=job,
+        cost=cost,
+        finished_s=finished,
+        reclaims=reclaims,
+        lost_s=(lost * step_s).astype(np.float64),
+        starts=starts,
+        held=held,
     )
 
 
