@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from matplotlib import rc_context
+from matplotlib.ticker import MaxNLocator
 
 from labkit.errors import UsageError
 from labkit.measure import Measured
@@ -48,6 +49,7 @@ def plot_kills(where: Mapping[str, int], *, title: str) -> Picture:
         bars = axes.barh(names, [where[name] for name in names], color=COLORS[0], edgecolor=INK)
         axes.bar_label(bars, padding=4)
         axes.margins(x=0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=False, axis="y")
     figure.description = "Kills: " + ", ".join(f"{where[name]} while {name}" for name in names)
     return figure
@@ -67,7 +69,7 @@ def plot_cadence(
     best = max(curve, key=lambda interval: curve[interval])
     scale, unit = axis_scale([max(curve)], "s")
     figure, axes = new_plot(
-        title or f"◇ Goodput is highest, {curve[best]:.1%}, at {best:,.3g} s between two writes",
+        title or f"◇ Goodput is highest, {curve[best]:.1%}, at {_shown(best)} s between two writes",
         f"computing between two writes ({unit})",
         "goodput (%)",
         log_x=True,
@@ -79,13 +81,14 @@ def plot_cadence(
             mean = sum(values) / len(values)
             bar = [[100 * (mean - min(values))], [100 * (max(values) - mean)]]
             axes.errorbar(
-                [interval / scale], [100 * mean], yerr=bar, fmt="o", color=COLORS[0], mfc="white", capsize=3, zorder=3,
+                [interval / scale], [100 * mean], yerr=bar, fmt="o", color=COLORS[0], mfc="white",
+                markersize=5, capsize=3, zorder=5,
                 label="◇ simulated jobs" if interval == min(simulated or {}) else None,
             )  # fmt: skip
         for index, (name, (interval, goodput)) in enumerate(marks.items()):
             axes.plot(
                 [interval / scale], [100 * goodput], MARKERS[(index + 1) % 8], color=COLORS[(index + 5) % 8],
-                markersize=9, markeredgecolor=INK, linestyle="none", label=f"{name}: {interval / scale:,.3g} {unit}",
+                markersize=9, markeredgecolor=INK, linestyle="none", label=f"{name}: {_shown(interval / scale)} {unit}",
                 zorder=4,
             )  # fmt: skip
         axes.legend(loc="lower center")
@@ -93,3 +96,7 @@ def plot_cadence(
         f"{name} at {interval:.4g} s: {goodput:.2%}" for name, (interval, goodput) in marks.items()
     )
     return figure
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -54,5 +54,6 @@ def _compute(write_s: float, restart_s: float, mtbf_h: float) -> _Explored:
 
 def _draw(explored: _Explored) -> Picture:
     interval, goodput = explored.marks["exact"]
-    title = f"◇ At best {goodput:.1%} of the time is progress, with {interval:,.3g} s between two writes"
+    wait = f"{interval:,.0f}" if interval >= 100 else f"{interval:.3g}"
+    title = f"◇ At best {goodput:.1%} is progress: a write every {wait} s"
     return plot_cadence(explored.curve, marks=explored.marks, title=title)
