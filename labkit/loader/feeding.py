@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from labkit.errors import DataError, UsageError
 from labkit.hardware import machine
-from labkit.measure import Measured
+from labkit.measure import Measured, OnProgress
 
-__all__ = ["Fed", "Feed", "make_loader"]
+__all__ = ["Fed", "Feed", "make_loader", "train_in_turns"]
 
 Clock = Callable[[], float]
 
@@ -33,6 +34,11 @@ class Fed:
     @property
     def seconds(self) -> float:
         return sum(self.wait_s) + sum(self.compute_s)
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of a step, the mean."""
+        return self.seconds / len(self.wait_s)
 
     @property
     def stall_share(self) -> float:
@@ -106,6 +112,33 @@ class Feed:
             waits.append(got - asked)
             computes.append(self._clock() - got)
         return Fed(wait_s=tuple(waits[warmup:]), compute_s=tuple(computes[warmup:]))
+
+
+def train_in_turns(
+    jobs: Mapping[str, tuple[Iterable[Any], Callable[[Any], object]]],
+    *,
+    rounds: int,
+    steps: int,
+    warmup: int = 5,
+    clock: Clock = time.perf_counter,
+    on_progress: OnProgress | None = None,
+) -> dict[str, tuple[Fed, ...]]:
+    """Jobs (a loader and a step each) in turns, so that a machine that drifts treats all alike: what each round gave.
+
+    A loader reads ahead while others have their turn, so that the first ``warmup`` steps of a turn do not count: more
+    than its workers have ready together (workers · prefetch).
+    """
+    if rounds < 1:
+        raise UsageError(f"At least one round; got {rounds}.")
+    seen: dict[str, list[Fed]] = {name: [] for name in jobs}
+    with ExitStack() as stack:
+        feeds = {name: stack.enter_context(Feed(loader, clock=clock)) for name, (loader, _) in jobs.items()}
+        for number in range(rounds):
+            for name in list(jobs)[:: 1 if number % 2 == 0 else -1]:
+                if on_progress:
+                    on_progress(number / rounds, f"round {number + 1} of {rounds}: {name}")
+                seen[name].append(feeds[name].train(jobs[name][1], steps, warmup=warmup))
+    return {name: tuple(of_job) for name, of_job in seen.items()}
 
 
 def make_loader(

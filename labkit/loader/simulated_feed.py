@@ -18,7 +18,8 @@ __all__ = ["SimulatedFeed", "simulate_feed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedFeed:
-    """When each batch was there and when the device was done with it, in seconds; spans of all that went on."""
+    """When each batch was there and when the device was done with it, in seconds; spans of all that went on; the
+    device waits where it has none."""
 
     ready_s: tuple[float, ...]
     done_s: tuple[float, ...]
@@ -69,9 +70,11 @@ def simulate_feed(
         spans.append(Span(lane=lane, name="prep", start_s=now, end_s=free[worker]))
         ready.append(free[worker])
         taken.append(max(device_free, ready[-1]))
-        if taken[-1] > device_free and num_workers:
-            spans.append(Span(lane="device", name="waits", start_s=device_free, end_s=taken[-1]))
         device_free = taken[-1] + times.ingest_s
         spans.append(Span(lane="device", name="train", start_s=taken[-1], end_s=device_free))
         done.append(device_free)
-    return SimulatedFeed(ready_s=tuple(ready), done_s=tuple(done), timeline=Timeline(spans=tuple(spans)))
+    return SimulatedFeed(
+        ready_s=tuple(ready),
+        done_s=tuple(done),
+        timeline=Timeline(spans=tuple(sorted(spans, key=lambda span: (span.lane, span.start_s)))),
+    )

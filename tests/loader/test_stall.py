@@ -12,7 +12,7 @@ import torch
 from labkit.errors import DataError, UsageError
 from labkit.loader.delays import DelayedPrepare, delayed_step, work
 from labkit.loader.differential import stall_differential
-from labkit.loader.feeding import Fed, Feed, make_loader
+from labkit.loader.feeding import Fed, Feed, make_loader, train_in_turns
 from labkit.loader.pipeline import InputPipeline
 from labkit.loader.simulated_feed import simulate_feed
 from labkit.loader.sizing import fed_share, fetch_s, fleet_bandwidth, price_of_useful_hour, requests_in_flight
@@ -131,6 +131,21 @@ def test_feeding_by_a_modelled_clock() -> None:
     uneven = Fed(wait_s=(0.0, 0.2) * 6, compute_s=(0.1,) * 12)
     assert uneven.step("a step", windows=6).high == pytest.approx(0.2)  # each stretch holds a whole burst
     assert uneven.step("a step", windows=12).high > 0.25
+
+
+def test_jobs_in_turns() -> None:
+    clock, order = Clock(), []
+
+    def job(name: str, wait_s: float) -> tuple[Batches, Any]:
+        return Batches(clock, wait_s), delayed_step(lambda batch: order.append(name), 0.1, sleep=clock.sleep)
+
+    jobs = {"slow": job("slow", 0.3), "fast": job("fast", 0.1)}
+    fed = train_in_turns(jobs, rounds=2, steps=2, warmup=1, clock=clock)
+    assert order == ["slow"] * 3 + ["fast"] * 6 + ["slow"] * 3
+    assert [one.step_s for one in fed["slow"]] == pytest.approx([0.4, 0.4])
+    assert [one.compute("").value for one in fed["fast"]] == pytest.approx([0.1, 0.1])
+    with pytest.raises(UsageError, match="At least one round"):
+        train_in_turns(jobs, rounds=0, steps=1)
 
 
 def test_loaders_that_cannot_be() -> None:
