@@ -67,7 +67,7 @@ def test_two_ranks(tmp_path: Path) -> None:
 
 def test_one_rank(tmp_path: Path) -> None:
     from labkit.checkpoint.background import AsyncSaver
-    from labkit.checkpoint.states import fingerprint, pull_state
+    from labkit.checkpoint.states import fingerprint, load, pull_state
     from labkit.checkpoint.store import Store
     from labkit.checkpoint.training import build, resume, train
 
@@ -113,6 +113,12 @@ def test_one_rank(tmp_path: Path) -> None:
         del fs.sync
         saver.save(40, pull_state(model, optimizer, 40))
     assert store.steps()[-2:] == [20, 40]
+
+    source = store.load(20)
+    for name in source.manifest.files:
+        source.path(name).write_bytes(b"no longer a checkpoint")
+    with pytest.raises(DataError, match="cannot be loaded"):
+        load(source, pull_state(model, optimizer, 0))
 
     wider = dataclasses.replace(job, config=dataclasses.replace(TINY, hidden_size=64))
     with pytest.raises(UsageError, match="belongs to the model"):
