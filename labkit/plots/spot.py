@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -34,7 +35,12 @@ def plot_ledgers(ledgers: Mapping[str, Ledger], *, title: str = "") -> Picture:
         reached = np.zeros(len(parts))
         for index, part in enumerate(PARTS):
             wide = np.array([one[part] / scale for one in parts.values()])
-            paint = {"color": COLORS[index], "hatch": HATCHES[index], "edgecolor": INK, "linewidth": 0.5}
+            paint: dict[str, Any] = {
+                "color": COLORS[index],
+                "hatch": HATCHES[index],
+                "edgecolor": INK,
+                "linewidth": 0.5,
+            }
             axes.barh(list(parts), wide, left=reached, label=part, **paint)
             reached += wide
         axes.invert_yaxis()
