@@ -16,6 +16,7 @@ __all__ = ["StragglerMonitor", "durations_s"]
 
 # What one step may add: a hiccup that doubles a step counts for no more than a step half as long again.
 CLIP = math.log(1.5)
+KEPT = 100  # steps of evidence at most, the latest
 
 
 class StragglerMonitor:
@@ -35,7 +36,7 @@ class StragglerMonitor:
             )
         slack = math.log(smallest) / 2
         self.sums = [Cusum(threshold=threshold, slack=slack, clip=max(CLIP, 2 * slack)) for _ in range(num_ranks)]
-        self._logs: list[NDArray[np.float64]] = []
+        self._evidence: list[list[float]] = [[] for _ in range(num_ranks)]  # logarithms since each sum last was 0
 
     @property
     def peak(self) -> float:
@@ -47,13 +48,14 @@ class StragglerMonitor:
         times = _checked(times_s, len(self.sums))
         typical = float(np.sort(times)[(len(times) - 1) // 2])
         logs = np.log(times / typical)
-        self._logs.append(logs)
         alerts = []
         for rank, one in enumerate(self.sums):
-            if one.add(float(logs[rank])):
-                recent = self._logs[-10:]
-                slowdown = math.exp(float(np.median([each[rank] for each in recent])))
-                told = f"{slowdown:.2f}× the ranks' median over the last {len(recent)} steps"
+            alerted, recent = one.add(float(logs[rank])), self._evidence[rank]
+            recent.append(float(logs[rank]))
+            del recent[: -KEPT if one.value else None]
+            if alerted:
+                slowdown = math.exp(float(np.median(recent)))
+                told = f"{slowdown:.2f}× the ranks' median over {len(recent)} steps"
                 evidence = {
                     "sum": one.value, "threshold": one.threshold, "slowdown": slowdown, "times_s": times.tolist(),
                 }  # fmt: skip

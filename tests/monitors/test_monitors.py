@@ -23,6 +23,8 @@ def test_the_slow_rank_is_named_with_its_slowdown_and_what_slows_all_is_none() -
     each = math.log(1.3) / 2  # what a step adds beyond the slack
     assert alert.step == 20 + math.floor(0.8 / each)
     assert (alert.monitor, alert.where) == ("straggler", "rank 2")
+    assert alert.evidence["slowdown"] == pytest.approx(1.3)  # of the steps since the fault, not of those before
+    assert "over 7 steps" in alert.message
     assert alert.evidence["times_s"] == [1.0, 1.0, 1.3, 1.0]
     assert "rank 2" in str(alert)
 
