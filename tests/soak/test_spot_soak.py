@@ -1,4 +1,4 @@
-"""A real spot job of at least twenty reclaims, from a replayed trace with notices and from exponential lives without."""
+"""A real spot job of at least twenty reclaims: by lives without a notice, and from a replayed trace with one."""
 
 from __future__ import annotations
 
