@@ -100,9 +100,9 @@ class Ledger:
                 spans.append(Span(lane="nothing", name="waiting", start_s=reached, end_s=attempt.start_s))
             reached = max(reached, attempt.end_s)
             lane = NAMES[attempt.kind]
-            for name, start, end in attempt.spans(self._outlived(attempt)):
+            for name, start, end in _joined(attempt.spans(self._outlived(attempt))):
                 spans.append(Span(lane=lane, name=name, category=name, start_s=start, end_s=end))
-        return Timeline(spans=tuple(s for s in spans if s.duration_s > 0))
+        return Timeline(spans=tuple(spans))
 
     def parts_s(self, start_s: float | None = None, end_s: float | None = None) -> dict[str, float]:
         """Seconds of each part, from start_s to end_s (the whole job's where not given); they add up to that time."""
@@ -125,3 +125,14 @@ class Ledger:
 
     def _outlived(self, attempt: Attempt) -> int:
         return attempt.kept if attempt.reclaimed else max([value for _, _, value in attempt.events[1:]] or [0])
+
+
+def _joined(spans: list[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """Neighbours of one part as one span, empty ones left out."""
+    joined: list[tuple[str, float, float]] = []
+    for name, start, end in spans:
+        if joined and joined[-1][0] == name:
+            joined[-1] = (name, joined[-1][1], end)
+        elif end > start:
+            joined.append((name, start, end))
+    return joined
