@@ -45,7 +45,7 @@ def plot_ledgers(ledgers: Mapping[str, Ledger], *, title: str = "") -> Picture:
             reached += wide
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        figure.legend(*axes.get_legend_handles_labels(), loc="lower left", ncols=5, bbox_to_anchor=(0.1, 0.0))
+        figure.legend(*axes.get_legend_handles_labels(), loc="lower left", ncols=6, bbox_to_anchor=(0.1, 0.0))
     figure.description = "; ".join(
         f"{name}: " + ", ".join(f"{part} {seconds:.1f} s" for part, seconds in one.items())
         for name, one in parts.items()

@@ -9,7 +9,7 @@ from labkit.spot.situation import ON_DEMAND, SPOT
 
 __all__ = ["PARTS", "Attempt", "Ledger"]
 
-PARTS = ("useful", "saving", "lost", "starting", "waiting")
+PARTS = ("useful", "saving", "lost", "starting", "ending", "waiting")
 NAMES = {SPOT: "spot", ON_DEMAND: "on demand"}
 
 
@@ -44,7 +44,7 @@ class Attempt:
                 part = "saving" if what == "saved" else "useful" if value <= kept else "lost"
                 spans.append((part, reached, at))
                 reached, saving = at, what == "saving"
-        return [*spans, ("saving" if saving and not self.reclaimed else "lost", reached, self.end_s)]
+        return [*spans, ("lost" if self.reclaimed else "saving" if saving else "ending", reached, self.end_s)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,11 +18,18 @@ LEDGER = Ledger(
 
 
 def test_the_parts_of_a_ledger() -> None:
-    assert LEDGER.parts_s() == {"useful": 1.5, "saving": 0.5, "lost": 2.0, "starting": 1.0, "waiting": 1.0}
+    assert LEDGER.parts_s() == {
+        "useful": 1.5,
+        "saving": 0.5,
+        "lost": 2.0,
+        "starting": 1.0,
+        "ending": 0.0,
+        "waiting": 1.0,
+    }
     assert LEDGER.usd == 5.0
     figure = plot_ledgers({"one": LEDGER})
     (axes,) = figure.axes
-    assert [round(bar.get_width(), 6) for bar in axes.patches] == [1.5, 0.5, 2.0, 1.0, 1.0]
+    assert [round(bar.get_width(), 6) for bar in axes.patches] == [1.5, 0.5, 2.0, 1.0, 0.0, 1.0]
     assert axes.get_title(loc="left") == "Useful time: one 25%"
     assert picture_png(figure).startswith(b"\x89PNG")
 
