@@ -93,11 +93,14 @@ def plot_price_of_progress(
                 goodput = np.array([expected_goodput(every_s, write, restart_s, float(m)) for m in mtbf_s])
                 cost = np.divide(price, goodput, out=np.full_like(goodput, np.nan), where=goodput > 0)
                 cost[cost > 30] = np.nan
-                axes.plot(mtbf_s, cost, style, color=COLORS[index], label=f"◇ {name}, {told} checkpoints")
+                axes.plot(
+                    mtbf_s, cost, style, color=COLORS[index], marker=MARKERS[index], markevery=8, markersize=4,
+                    label=f"◇ {name}, {told} checkpoints",
+                )  # fmt: skip
         axes.axhline(1.0, color=INK, linewidth=1)
         axes.annotate("on demand", (mtbf_s[-1], 1.0), xytext=(0, 4), textcoords="offset points", ha="right")
-        axes.set_ylim(0.05, 30)
-        axes.legend(loc="upper right")
+        axes.set_ylim(0.04, 30)
+        axes.legend(loc="lower center", ncols=2)
     figure.description = (
         f"restart {restart_s:.3g} s, write {write_s:.3g} s, every {interval_s:.3g} s, work {work_s:.3g} s"
     )
