@@ -162,9 +162,9 @@ def stall_off() -> measure.Measured:
     with _datasets() as data, links["near"] as near, links["far"] as far:
         for name, num_requests in REQUESTS.items():
             kinds = {"cached": data[name], "near": data[name].on(near), "far": data[name].on(far)}
-            loaders = {kind: feeding.make_loader(one.repeated(30), BATCH, num_workers=1) for kind, one in kinds.items()}
+            loaders = {kind: feeding.make_loader(one.repeated(40), BATCH, num_workers=1) for kind, one in kinds.items()}
             jobs = {kind: (loader, _step()) for kind, loader in loaders.items()}
-            fed = feeding.train_in_turns(jobs, rounds=9, steps=EPOCH_STEPS)
+            fed = feeding.train_in_turns(jobs, rounds=15, steps=EPOCH_STEPS)
             for where, (rate, latency_s) in SPEEDS.items():
                 size = BATCH * data[name].bytes_per_sample
                 fetch_s = sizing.fetch_s(size, num_requests, bytes_per_s=rate, latency_s=latency_s)
