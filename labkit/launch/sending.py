@@ -117,14 +117,21 @@ def _by_value(fn: Callable[..., Any]) -> Iterator[None]:
 
 
 def _importable(module: ModuleType) -> bool:
-    parts = module.__name__.split(".")
-    search = sys.path
-    for part in parts:  # without importing, and without the modules already loaded
-        spec = importlib.machinery.PathFinder.find_spec(part, search)
+    """Without importing, and without the modules already loaded; a package installed in place has a finder of its own,
+    which every process of this environment has."""
+    package, *inside = module.__name__.split(".")
+    specs = (finder.find_spec(package, None) for finder in sys.meta_path if not _is_of_tests(finder))
+    spec = next((found for found in specs if found is not None), None)
+    for part in inside:
         if spec is None:
-            return module.__spec__ is not None and module.__spec__.origin in ("built-in", "frozen")
-        search = list(spec.submodule_search_locations or [])
-    return True
+            return False
+        spec = importlib.machinery.PathFinder.find_spec(part, list(spec.submodule_search_locations or []))
+    return spec is not None
+
+
+def _is_of_tests(finder: object) -> bool:
+    """pytest's, which ranks do not have."""
+    return type(finder).__module__.startswith("_pytest")
 
 
 def cell_sources() -> dict[str, list[str]]:

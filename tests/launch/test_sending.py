@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import linecache
+import subprocess
 import sys
 import threading
 import types
+from pathlib import Path
 
 import cloudpickle
 import pytest
@@ -124,3 +126,15 @@ def test_the_source_of_a_cell_travels(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RankError) as caught:
         run(scope["fail"])
     assert "    raise ValueError('in a cell')" in caught.value.remote_traceback
+
+
+def test_a_package_installed_in_place_travels_by_name(tmp_path: Path) -> None:
+    """As labkit is: not on the path of a kernel that runs in the learner's folder, yet found by every process."""
+    code = """
+import labkit.parallel.cost
+from labkit.launch.sending import _importable
+assert _importable(labkit.parallel.cost)
+labkit.parallel.cost.__name__ = "labkit.parallel.nowhere"
+assert not _importable(labkit.parallel.cost)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
