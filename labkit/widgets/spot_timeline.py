@@ -21,10 +21,10 @@ from labkit.widgets.panel import Panel
 __all__ = ["POLICIES", "spot_timeline"]
 
 POLICIES = ("planned", "uniform progress", "greedy", "on demand")
-_H, _STEP_S = 3600.0, 720.0
+_H, _STEP_S = 3600.0, 1800.0  # half an hour: the plan is made anew in a tenth of a second
 
 
-def spot_timeline(*, work_h: float = 24.0, restart_h: float = 0.2, seed: int = 0) -> Panel:
+def spot_timeline(*, work_h: float = 24.0, restart_h: float = 0.5, seed: int = 0) -> Panel:
     """A Panel. The market is generated; the planned policy knows its mean times, as it would from a past trace."""
 
     def compute(

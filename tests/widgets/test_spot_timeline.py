@@ -15,4 +15,4 @@ def test_every_extreme_is_drawn() -> None:
 def test_on_demand_pays_the_whole_price() -> None:
     panel = spot_timeline()
     panel.inputs["policy"].value = "on demand"
-    assert "done after 24.2 h; 24.2 h of on-demand price against 24.2" in panel._still.text
+    assert "done after 24.5 h; 24.5 h of on-demand price against 24.5" in panel._still.text
