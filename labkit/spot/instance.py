@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -28,6 +29,7 @@ class Instance:
         self.value: Any = None
         self.error: LabError | None = None
         self.noticed = self.killed = False
+        self.killed_s = math.inf
         self._thread = threading.Thread(target=self._run, args=(fn, args, deadline_s))
         self._thread.start()
 
@@ -55,7 +57,9 @@ class Instance:
         """To its rank. One that has not told its number yet is asked again at the next tick."""
         born = [value for _, what, value in self.events if what == "born"]
         if born and not self.over:
-            self.noticed, self.killed = True, self.killed or number == signal.SIGKILL
+            self.noticed = True
+            if number == signal.SIGKILL and not self.killed:
+                self.killed, self.killed_s = True, time.monotonic()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(born[0], number)  # its guard has not reaped it while the launch goes on
 

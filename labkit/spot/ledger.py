@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from labkit.measure import Span, Timeline
@@ -17,7 +18,8 @@ NAMES = {SPOT: "spot", ON_DEMAND: "on demand"}
 class Attempt:
     """One instance, from its request to its end. events: (time, what, value) as `Worker` told them.
 
-    reclaimed: the market ended it; else the job was done, or the policy moved it.
+    reclaimed: the market ended it; else the job was done, or the policy moved it. taken_s: when it was killed, if it
+    was; its last process had gone at end_s.
     """
 
     kind: int
@@ -25,6 +27,7 @@ class Attempt:
     end_s: float
     events: tuple[tuple[float, str, int], ...]
     reclaimed: bool
+    taken_s: float = math.inf
 
     @property
     def ready_s(self) -> float:
@@ -44,7 +47,9 @@ class Attempt:
                 part = "saving" if what == "saved" else "useful" if value <= kept else "lost"
                 spans.append((part, reached, at))
                 reached, saving = at, what == "saving"
-        return [*spans, ("lost" if self.reclaimed else "saving" if saving else "ending", reached, self.end_s)]
+        taken_s = max(reached, min(self.taken_s, self.end_s)) if self.reclaimed else self.end_s
+        last = ("lost" if self.reclaimed else "saving" if saving else "ending", reached, taken_s)
+        return [*spans, last, ("ending", taken_s, self.end_s)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +81,9 @@ class Ledger:
         return tuple(a.ready_s - a.start_s for a in self.attempts if a.ready_s < a.end_s)
 
     def gaps_s(self) -> tuple[float, ...]:
-        """From the end of each instance that was reclaimed to the first step of the next."""
+        """From the kill of each instance that was reclaimed to the first step of the next."""
         pairs = zip(self.attempts, self.attempts[1:], strict=False)
-        return tuple(after.ready_s - before.end_s for before, after in pairs if before.reclaimed)
+        return tuple(after.ready_s - min(before.taken_s, before.end_s) for before, after in pairs if before.reclaimed)
 
     def unit_times_s(self) -> tuple[float, ...]:
         """Of each unit of work that followed another, or the first step's readiness, with nothing between."""

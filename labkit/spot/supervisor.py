@@ -128,6 +128,7 @@ def _ended(current: Instance, *, reclaimed: bool) -> Attempt:
         end_s=time.monotonic(),
         events=tuple(current.events),
         reclaimed=reclaimed,
+        taken_s=current.killed_s,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,11 @@ def test_a_job_reclaimed_again_and_again_ends_with_the_same_loss(tmp_path: Path)
         plain.ledger.attempts[0].end_s / 3600 - plain.ledger.start_s / 3600, rel=0.1
     )
     for attempt, life in zip(ledger.attempts, lives, strict=False):
-        assert attempt.end_s - attempt.ready_s >= life
+        assert life <= attempt.taken_s - attempt.ready_s <= attempt.end_s - attempt.ready_s
+    starts = [after.ready_s - before.taken_s for before, after in pairwise(ledger.attempts)]
+    assert ledger.gaps_s() == tuple(
+        starts
+    )  # what the closed form calls a restart: no second between a life and the next
     kept = [a.kept for a in ledger.attempts]
     assert kept == sorted(kept)
     assert kept[-1] == 60
