@@ -31,7 +31,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         )
         for mode in ("keep", "return")
     }
-    assert counted["keep"] < 200 <= counted["return"]
+    # Two hundred tensors come and go. That one of them needs a place of its own is chance: it was seen once.
+    assert 200 <= counted["return"]
+    assert counted["keep"] < counted["return"] / 20
 
 
 def test_a_system_without_glibc_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
