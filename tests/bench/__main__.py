@@ -51,7 +51,7 @@ BENCHES: tuple[Bench, ...] = (
     ("checkpoint: asynchronous ones at the best cadence, share of the time", checkpoints.overhead, 0.035),
     ("spot: 10,000 jobs over a month, on one core", spot.ten_thousand_jobs, 10.0),
     ("spot: gap closed at tight deadlines, greedy's ÷ ours, generated traces", spot.greedy_over_planned, 0.5),
-    ("spot: the same on a public trace", spot.greedy_over_planned_bamboo, 0.5),
+    *([("spot: the same on a public trace", spot.greedy_over_planned_bamboo, 0.5)] if spot.BAMBOO.exists() else []),
     ("spot: missed deadlines of 10,000 jobs, the chain fitted to a wrong market", spot.missed_deadlines, 0.0),
     ("spot: the timeline redraws, at the slowest extreme", spot.redraw, 0.100),
     ("widgets: a panel redraws after a slider moved", panels.redraw, 0.100),

@@ -22,12 +22,19 @@ from labkit.spot import (
     simulate_jobs,
 )
 
-__all__ = ["greedy_over_planned", "greedy_over_planned_bamboo", "missed_deadlines", "redraw", "ten_thousand_jobs"]
+__all__ = [
+    "BAMBOO",
+    "greedy_over_planned",
+    "greedy_over_planned_bamboo",
+    "missed_deadlines",
+    "redraw",
+    "ten_thousand_jobs",
+]
 
 H = 3600.0
 BAMBOO = Path(__file__).resolve().parents[3] / "shared/reference/bamboo_spot/p3-trace.csv"
 TIGHT = SpotJob(work_s=48 * H, deadline_s=52 * H, restart_s=0.2 * H, step_s=0.1 * H)
-SHORT = SpotJob(work_s=4 * H, deadline_s=4.5 * H, restart_s=120, step_s=60)
+SHORT = SpotJob(work_s=4 * H, deadline_s=4 * H * 52 / 48, restart_s=120, step_s=60)  # as tight, in a trace of 11 h
 
 
 def ten_thousand_jobs() -> Measured:
@@ -53,9 +60,11 @@ def greedy_over_planned() -> Measured:
 
 
 def greedy_over_planned_bamboo() -> Measured:
-    """The same on the public trace where it is beside the checkout, by instance; the chain is another instance's."""
-    if not BAMBOO.exists():
-        raise FileNotFoundError(f"{BAMBOO} is not there: this figure needs the public trace.")
+    """The same on the public trace, as the 18th to 30th instance of the cluster saw it; the chain is another's.
+
+    Its interval reaches 1: the first instances are there two thirds of the time and reclaimed five times in all, so
+    that greedy itself closes over 80 % of the gap, and nobody can close twice as much.
+    """
     levels = (18, 20, 22, 24, 26, 28, 30)
     traces: dict[int, Availability] = {level: read_node_events(BAMBOO, nodes=level) for level in (*levels, 16)}
     samples = []
