@@ -25,15 +25,16 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(50): kept = [x + 1 for _ in range(4)]; del kept
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-    counted = {
-        mode: int(
-            subprocess.run([sys.executable, "-c", faults, mode], capture_output=True, text=True, check=True).stdout
-        )
-        for mode in ("keep", "return")
-    }
-    # Two hundred tensors come and go. That one of them needs a place of its own is chance: it was seen once.
-    assert 200 <= counted["return"]
-    assert counted["keep"] < counted["return"] / 20
+
+    def count(mode: str) -> int:
+        command = [sys.executable, "-c", faults, mode]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    returned = count("return")
+    assert returned >= 200
+    # Where a small object lies between two freed tensors, one of them needs a new place: chance, which the best of
+    # three runs leaves out.
+    assert min(count("keep") for _ in range(3)) < returned / 20
 
 
 def test_a_system_without_glibc_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
