@@ -15,7 +15,7 @@ import pytest
 import labkit
 
 GROUND = ("errors", "units", "stats")
-INSTRUMENTS = ("hardware", "measure", "launch", "records", "calibrate")  # each may import those before it
+INSTRUMENTS = ("sizes", "hardware", "measure", "launch", "records", "calibrate")  # each may import those before it
 SUBJECTS = (
     "loader", "parallel", "checkpoint", "spot", "monitors", "serving", "caching", "routing", "fleet", "economics",
 )  # fmt: skip

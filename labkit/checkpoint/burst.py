@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from labkit.errors import UsageError
+from labkit.sizes import need_above_0
 
 __all__ = ["BYTES_PER_PARAMETER", "Burst"]
 
@@ -24,10 +23,7 @@ class Burst:
     writers: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("state_bytes", "window_s", "interval_s", "writers"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise UsageError(f"{name} must be finite and above 0; got {value!r}.")
+        need_above_0(**{name: getattr(self, name) for name in self.__slots__})
 
     @property
     def burst_bytes_per_s(self) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import SupportsFloat
 
 from labkit.errors import UsageError
+from labkit.sizes import need_above_0
 
 __all__ = ["METHODS", "optimal_interval"]
 
@@ -20,7 +20,7 @@ def optimal_interval(write_s: float, mtbf_s: float, method: str = "exact") -> fl
     which solves Daly (2006), equation 20. "young" and "daly" are the published approximations: √(2CM) of Young (1974),
     and the higher order of Daly (2006), equation 37, which is M where a write takes at least twice as long as M.
     """
-    _need_above_0(write_s=write_s, mtbf_s=mtbf_s)
+    need_above_0(write_s=write_s, mtbf_s=mtbf_s)
     if method == "exact":
         return _exact(write_s, mtbf_s)
     young = math.sqrt(2 * write_s * mtbf_s)
@@ -49,9 +49,3 @@ def _exact(write_s: float, mtbf_s: float) -> float:
         if abs(step) <= 1e-15 * u:
             break
     return mtbf_s * u
-
-
-def _need_above_0(**named: SupportsFloat) -> None:
-    for name, value in named.items():
-        if not 0 < float(value) < math.inf:
-            raise UsageError(f"{name} must be finite and above 0 seconds; got {value!r}.")

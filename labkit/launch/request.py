@@ -7,6 +7,7 @@ from numbers import Real
 
 from labkit.errors import UsageError
 from labkit.launch.ray_address import ADDRESS
+from labkit.sizes import need_int
 from labkit.units import MIB, format_bytes
 
 __all__ = ["PLACES", "PLAIN_RANK_BYTES", "RANK_BYTES", "checked_backend"]
@@ -22,8 +23,7 @@ def checked_backend(
     """The backend that is meant; elsewhere "auto" stays so. UsageError for what cannot be."""
     from labkit.hardware import machine
 
-    _whole("ranks", ranks)
-    _whole("num_threads", num_threads)
+    need_int(ranks=ranks, num_threads=num_threads)
     if on not in PLACES and not (isinstance(on, str) and ADDRESS.fullmatch(on)):
         raise UsageError(
             f'on must be a place that is available; got {on!r}. Use "local", this machine, "ray", or the address of a '
@@ -51,8 +51,3 @@ def checked_backend(
             f"{format_bytes(here.memory_bytes)}. Use at most {here.memory_bytes // each}."
         )
     return backend
-
-
-def _whole(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"{name} must be a whole number of at least 1; got {value!r}.")

@@ -14,7 +14,7 @@ from labkit.loader.samples import Location
 
 __all__ = ["PACKAGES", "Corpus", "Document", "package_sources"]
 
-# Pure Python of many authors, in the lock for other reasons: 5 MB and 15 MB of source.
+# Pure Python of many authors, in the lock for other reasons.
 PACKAGES = ("networkx",)
 
 

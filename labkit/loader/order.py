@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from labkit.errors import UsageError
+from labkit.sizes import divisors, either
 
 __all__ = ["GlobalOrder", "RankSampler"]
 
@@ -60,10 +61,9 @@ class RankSampler(Sampler[list[int]]):
         if not 0 <= rank < world_size:
             raise UsageError(f"rank lies in 0 to world_size - 1; got rank {rank} of {world_size}.")
         if order.global_batch % world_size:
-            fitting = [n for n in range(1, order.global_batch + 1) if order.global_batch % n == 0]
             raise UsageError(
                 f"world_size must divide global_batch; got {world_size} and {order.global_batch}. "
-                f"Use {', '.join(map(str, fitting[:-1]))} or {fitting[-1]}."
+                f"Use {either(divisors(order.global_batch))}."
             )
         if start_step < 0:
             raise UsageError(f"A step is counted from 0; got {start_step}.")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from labkit.errors import UsageError
-from labkit.parallel.sizes import need_above_0, need_whole
+from labkit.sizes import need_above_0, need_whole
 
 __all__ = [
     "fit_alpha_beta",

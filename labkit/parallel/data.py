@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from labkit.errors import UsageError
 from labkit.parallel.agreement import check_agreement
-from labkit.parallel.sizes import divisors, either
+from labkit.sizes import divisors, either
 from labkit.units import MIB
 
 __all__ = ["Bucket", "DataParallel", "plan_buckets", "shard_batch"]

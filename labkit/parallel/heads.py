@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import gcd
 
 from labkit.errors import UsageError
-from labkit.parallel.sizes import divisors, either
+from labkit.sizes import divisors, either
 
 __all__ = ["fitting_world_sizes", "need_divided"]
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from labkit.errors import UsageError
 from labkit.parallel.cost import ring_all_reduce_bytes
-from labkit.parallel.sizes import need_int
+from labkit.sizes import need_int
 
 __all__ = ["Link", "LinkQueue", "Topology", "named_link", "ring_bytes_sent", "ring_steps"]
 

@@ -11,7 +11,7 @@ from labkit.parallel.activations import activation_bytes
 from labkit.parallel.moments import CLASSES, MemoryUse, moments, stage_parts
 from labkit.parallel.precision import PRECISIONS, Precision
 from labkit.parallel.shape import ModelShape
-from labkit.parallel.sizes import divisors, need_whole
+from labkit.sizes import divisors, need_whole
 
 __all__ = ["CLASSES", "PRECISIONS", "MemoryUse", "Precision", "peak_memory"]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from labkit.errors import UsageError
 from labkit.models import Transformer, causal_attention
 from labkit.models.transformer import rotary_tables
-from labkit.parallel.sizes import divisors, either
+from labkit.sizes import divisors, either
 
 __all__ = ["Part", "part_layers"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labkit.errors import UsageError
-from labkit.parallel.sizes import need_int
+from labkit.sizes import need_int
 
 __all__ = [
     "SCHEDULES",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labkit.errors import UsageError
 from labkit.parallel.shape import ModelShape
-from labkit.parallel.sizes import divisors
+from labkit.sizes import divisors
 
 __all__ = ["AXES", "Job", "Splits", "all_splits"]
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.errors import UsageError
+from labkit.sizes import need_above_0
 
 __all__ = ["Availability", "generate_availability", "job_windows"]
 
@@ -64,9 +65,7 @@ class Availability:
 
 def generate_availability(mean_up_s: float, mean_down_s: float, span_s: float, *, seed: int) -> Availability:
     """Up and down in turns, each stretch drawn from an exponential distribution; it begins as by chance."""
-    for name, value in (("mean_up_s", mean_up_s), ("mean_down_s", mean_down_s), ("span_s", span_s)):
-        if not 0 < value < math.inf:
-            raise UsageError(f"{name} must be finite and above 0; got {value!r}.")
+    need_above_0(mean_up_s=mean_up_s, mean_down_s=mean_down_s, span_s=span_s)
     rng = np.random.default_rng(seed)
     now, up, stretches = 0.0, bool(rng.random() < mean_up_s / (mean_up_s + mean_down_s)), []
     while now < span_s:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from labkit.errors import UsageError
+from labkit.sizes import need_above_0
 from labkit.spot.availability import Availability
 
 __all__ = ["Lives", "Market", "Replay", "exponential_lives"]
@@ -28,8 +29,7 @@ class Replay:
     """A trace, as it was; speed: so many of its seconds pass in one."""
 
     def __init__(self, trace: Availability, *, speed: float = 1.0) -> None:
-        if not 0 < speed < math.inf:
-            raise UsageError(f"speed must be finite and above 0; got {speed!r}.")
+        need_above_0(speed=speed)
         self.trace, self.speed = trace, speed
 
     def available(self, now_s: float) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.errors import UsageError
+from labkit.sizes import need_above_0
 
 __all__ = ["IDLE", "ON_DEMAND", "SPOT", "Policy", "Situation", "SpotJob", "can_try_spot", "can_wait"]
 
@@ -36,9 +37,7 @@ class SpotJob:
     spot_price: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("work_s", "deadline_s", "step_s"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"{name} must be finite and above 0; got {getattr(self, name)!r}.")
+        need_above_0(work_s=self.work_s, deadline_s=self.deadline_s, step_s=self.step_s)
         for name in ("restart_s", "stretch_s", "spot_price"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be finite and at least 0; got {getattr(self, name)!r}.")

@@ -1,4 +1,4 @@
-"""Sizes that can be meant, and those that would fit: what the errors of this room have in common."""
+"""Sizes that can be meant, and those that would fit: what the errors of many rooms have in common."""
 
 from __future__ import annotations
 

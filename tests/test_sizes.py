@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labkit.errors import UsageError
-from labkit.parallel.sizes import divisors, either, need_int, need_whole
+from labkit.sizes import divisors, either, need_int, need_whole
 
 
 @pytest.mark.parametrize(
