@@ -13,6 +13,7 @@ from pathlib import Path
 
 from labkit.checkpoint.attempts import Attempt, Kill, attempt
 from labkit.checkpoint.drill import Drill
+from labkit.checkpoint.folders import PRUNED, STAGED
 from labkit.checkpoint.states import load, pull_state, save
 from labkit.checkpoint.store import Store
 from labkit.checkpoint.training import Job, build
@@ -58,7 +59,7 @@ def _on(folder: Path, ranks: int, kills: int, seed: int) -> Drill:
         torn, exact = torn + _torn(told, reference, committed), exact and _same(told, reference)
         committed |= told.saved
         lost += _lost(job, committed)
-        left_behind += sum(path.name.startswith((".staged", ".pruned")) for path in job.folder.glob(".*"))
+        left_behind += sum(path.name.startswith((STAGED, PRUNED)) for path in job.folder.glob(".*"))
     last = _reached(job) + LAST_STEPS
     told = _attempt(dataclasses.replace(job, steps=last), ranks, None, folder)
     torn, exact = torn + _torn(told, reference, committed), exact and _same(told, reference) and last in told.losses
@@ -104,13 +105,16 @@ def _same(told: Attempt, reference: Attempt) -> bool:
 
 def _lost(job: Job, committed: dict[int, str]) -> int:
     """Committed checkpoints among the newest that retention keeps, and not whole any more."""
-    published = _published(job)
+    if not committed:
+        return 0
+    store, published = Store(job.folder, model=""), _published(job)
     kept = [step for step in sorted(committed)[-job.keep :] if step >= min(published[-job.keep :], default=0)]
-    return sum(damage(job.folder / f"step-{step:010d}") is not None for step in kept)
+    return sum(damage(store.folder(step)) is not None for step in kept)
 
 
 def _published(job: Job) -> list[int]:
-    return sorted(int(path.name[5:]) for path in job.folder.glob("step-*"))
+    # The folder is made by the job, which may be killed over it.
+    return Store(job.folder, model="").steps() if job.folder.is_dir() else []
 
 
 def _reached(job: Job) -> int:

@@ -13,7 +13,10 @@ from typing import Protocol
 from labkit.errors import ConflictError
 from labkit.records.files import FileSystem, RealFileSystem
 
-__all__ = ["REAL_FOLDERS", "FolderSystem", "RealFolderSystem", "only_writer"]
+__all__ = ["ASIDE", "PRUNED", "REAL_FOLDERS", "STAGED", "STEP", "FolderSystem", "RealFolderSystem", "only_writer"]
+
+# How the folders of a store are named: published, half-written, half-removed, rolled back.
+STEP, STAGED, PRUNED, ASIDE = "step-", ".staged-", ".pruned-", ".aside-"
 
 
 class FolderSystem(FileSystem, Protocol):

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from labkit.checkpoint.folders import RealFolderSystem
+from labkit.checkpoint.folders import PRUNED, STAGED, RealFolderSystem
 
 __all__ = ["KillingFolders"]
 
@@ -34,12 +34,12 @@ class KillingFolders(RealFolderSystem):
 
     def sync_folder(self, folder: Path) -> None:
         if self._last():
-            self._end("writing" if folder.name.startswith(".staged") else "publishing")
+            self._end("writing" if folder.name.startswith(STAGED) else "publishing")
         super().sync_folder(folder)
 
     def rename(self, source: Path, target: Path) -> None:
         if self._last():
-            self._end("pruning" if target.name.startswith(".pruned") else "publishing")
+            self._end("pruning" if target.name.startswith(PRUNED) else "publishing")
         super().rename(source, target)
 
     def make_folder(self, folder: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from labkit.checkpoint.folders import ASIDE, STEP
 from labkit.checkpoint.manifest import Manifest
 from labkit.checkpoint.store import Store
 from labkit.checkpoint.validation import Checkpoint, read_manifest
@@ -38,7 +39,7 @@ def lineage(newest: Checkpoint, *stores: Store) -> list[Manifest]:
     known = {}
     for store in stores:
         for folder in store.root.iterdir():
-            if folder.is_dir() and folder.name.startswith(("step-", ".aside-")):
+            if folder.is_dir() and folder.name.startswith((STEP, ASIDE)):
                 try:
                     manifest = read_manifest(folder)
                 except DataError:  # torn: nothing is told by it

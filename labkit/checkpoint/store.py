@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from labkit.checkpoint.folders import REAL_FOLDERS, FolderSystem, only_writer
+from labkit.checkpoint.folders import ASIDE, PRUNED, REAL_FOLDERS, STAGED, STEP, FolderSystem, only_writer
 from labkit.checkpoint.manifest import MANIFEST, Manifest, hash_file
 from labkit.checkpoint.validation import Checkpoint, damage, examine, read_manifest
 from labkit.errors import ConflictError, DataError, NoSpaceError, UsageError
@@ -29,9 +29,7 @@ __all__ = ["Store", "Write", "told"]
 
 Write = Callable[[Path], None]  # puts a checkpoint's files into the folder that it is given
 
-_STEP = re.compile(r"step-(\d{10})")
-_ASIDE = ".aside-"  # rolled back: kept, and no longer offered
-_STAGED, _PRUNED = ".staged-", ".pruned-"
+_PUBLISHED = re.compile(STEP + r"(\d{10})")
 _serial = itertools.count()
 
 
@@ -79,7 +77,7 @@ class Store:
                 if damage(self.folder(step)) is None:
                     raise ConflictError(f"{self.folder(step)} is there already. Resume behind it, or roll back first.")
                 self._set_aside(step)  # a torn one, which training has come past again
-            staged = self.root / f"{_STAGED}{step}-{os.getpid()}-{next(_serial)}"
+            staged = self.root / f"{STAGED}{step}-{os.getpid()}-{next(_serial)}"
             self.fs.make_folder(staged)
             try:
                 yield staged
@@ -111,11 +109,11 @@ class Store:
         return Checkpoint(folder=self.folder(step), manifest=manifest)
 
     def folder(self, step: int) -> Path:
-        return self.root / f"step-{step:010d}"
+        return self.root / f"{STEP}{step:010d}"
 
     def steps(self) -> list[int]:
         """The published steps, oldest first; whether they are whole is not asked."""
-        found = (_STEP.fullmatch(path.name) for path in self.root.iterdir() if path.is_dir())
+        found = (_PUBLISHED.fullmatch(path.name) for path in self.root.iterdir() if path.is_dir())
         return sorted(int(match[1]) for match in found if match)
 
     def latest(self) -> Checkpoint | None:
@@ -141,7 +139,7 @@ class Store:
         old = self.steps()[: -self.keep]
         for step in old:
             # One rename first: a half-removed checkpoint must not carry the name of a published one.
-            gone = self.root / f"{_PRUNED}{step}-{uuid.uuid4().hex}"
+            gone = self.root / f"{PRUNED}{step}-{uuid.uuid4().hex}"
             self.fs.rename(self.folder(step), gone)
             self.fs.remove_folder(gone)
         return old
@@ -149,7 +147,7 @@ class Store:
     def sweep(self) -> None:
         """Remove what a crash left behind: half-written and half-removed checkpoints. Only for the one writer."""
         for path in self.root.iterdir():
-            if path.name.startswith((_STAGED, _PRUNED)):
+            if path.name.startswith((STAGED, PRUNED)):
                 self.fs.remove_folder(path)
 
     def rollback(self, step: int) -> list[int]:
@@ -165,7 +163,7 @@ class Store:
         return gone
 
     def _set_aside(self, step: int) -> None:
-        self.fs.rename(self.folder(step), self.root / f"{_ASIDE}{step:010d}-{uuid.uuid4().hex}")
+        self.fs.rename(self.folder(step), self.root / f"{ASIDE}{step:010d}-{uuid.uuid4().hex}")
         self.fs.sync_folder(self.root)
 
     def _same_model(self, manifest: Manifest) -> None:
