@@ -29,6 +29,8 @@ class Instance:
         self.value: Any = None
         self.error: LabError | None = None
         self.noticed = self.killed = False
+        self._events: list[tuple[float, str, int]] = []
+        self._read = 0  # bytes of what was told
         self.killed_s = math.inf
         self._thread = threading.Thread(target=self._run, args=(fn, args, deadline_s))
         self._thread.start()
@@ -46,7 +48,10 @@ class Instance:
 
     @property
     def events(self) -> list[tuple[float, str, int]]:
-        return read_events(self.told)
+        """What it has told so far. Only what is new is read: it is asked several times a tick."""
+        new, self._read = read_events(self.told, self._read)
+        self._events += new
+        return self._events
 
     def finished(self, units: int) -> bool:
         """Its function has returned, and not only because it was told to go."""

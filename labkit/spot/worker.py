@@ -51,9 +51,12 @@ def run_attempt(told: str, fn: Callable[..., Any], args: Sequence[Any]) -> Any:
     return fn(Worker(Path(told)), *args)
 
 
-def read_events(path: Path) -> list[tuple[float, str, int]]:
-    """(time, what, value) of each whole line so far."""
+def read_events(path: Path, start: int = 0) -> tuple[list[tuple[float, str, int]], int]:
+    """(time, what, value) of each whole line from byte ``start`` on, and the byte behind them."""
     if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [(float(at), str(what), int(value)) for at, what, value in map(json.loads, lines)]
+        return [], start
+    with path.open("rb") as file:
+        file.seek(start)
+        whole = file.read().rpartition(b"\n")[0]
+    events = [(float(at), str(what), int(value)) for at, what, value in map(json.loads, whole.splitlines())]
+    return events, start + len(whole) + bool(whole)
