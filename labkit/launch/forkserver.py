@@ -108,6 +108,8 @@ def _become_rank(child: dict[str, Any], told: int) -> NoReturn:
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
+    if child["cwd"] is not None:
+        os.chdir(child["cwd"])
     os.environ.clear()
     os.environ.update(child["env"])
     for name in ("random", "numpy.random"):  # or all ranks would draw the same

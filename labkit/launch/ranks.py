@@ -39,6 +39,10 @@ class Ranks(Guarded):
         portable: bool,
         forks: bool,
     ) -> None:
+        try:
+            here: str | None = os.getcwd()
+        except FileNotFoundError:  # removed meanwhile: then it is inherited as it is
+            here = None
         loopback = "lo0" if sys.platform == "darwin" else "lo"
         children: list[dict[str, Any]] = [
             {
@@ -49,7 +53,7 @@ class Ranks(Guarded):
                     **env,
                     **place_in_world(rank, rank, ranks, ranks),
                 },
-                "cwd": None,
+                "cwd": here,
                 "log": str(folder / f"rank-{rank}.log"),
             }
             for rank in range(ranks)

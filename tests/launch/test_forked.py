@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -27,6 +28,7 @@ def who() -> dict[str, object]:
         "drawn": (random.random(), float(np.random.random())),  # noqa: NPY002 (the global state is what is asked for)
         "dynamo": "torch._dynamo" in sys.modules,
         "word": os.environ.get("WORD"),
+        "folder": os.getcwd(),
     }
 
 
@@ -34,15 +36,18 @@ def loads_dynamo() -> None:
     import torch._dynamo  # noqa: F401
 
 
-def test_launches_share_a_server_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_launches_share_a_server_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.getcwd()
     first = launch.run(who, ranks=2, backend="gloo", env={"WORD": "one"}).values
     launch.run(loads_dynamo, ranks=1, backend="gloo")
+    monkeypatch.chdir(tmp_path)
     second = launch.run(who, ranks=2, backend="gloo").values
     ranks = first + second
     assert {rank["server"] for rank in ranks} == {forked._server.pid}
     assert len({rank["pid"] for rank in ranks}) == 4
     assert len({draw for rank in ranks for draw in rank["drawn"]}) == 8
     assert [rank["word"] for rank in ranks] == ["one", "one", None, None]
+    assert [rank["folder"] for rank in ranks] == [before, before, str(tmp_path), str(tmp_path)]
     assert [rank["dynamo"] for rank in ranks] == [False, False, True, True]
     monkeypatch.setenv("OMP_PROC_BIND", "false")  # read once, when it is loaded
     [other] = launch.run(who, ranks=1, backend="gloo").values
