@@ -15,7 +15,6 @@ __all__ = ["FORMAT", "MANIFEST", "FileEntry", "Manifest", "hash_file"]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +67,9 @@ class Manifest:
 
 def hash_file(path: Path) -> FileEntry:
     """Size and SHA-256 of a file as it can be read now. OSError: it cannot."""
-    hashed, num_bytes = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            hashed.update(chunk)
-            num_bytes += len(chunk)
-    return FileEntry(num_bytes=num_bytes, sha256=hashed.hexdigest())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileEntry(num_bytes=file.tell(), sha256=digest)
 
 
 def _digest(body: Mapping[str, Any]) -> str:

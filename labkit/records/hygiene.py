@@ -17,7 +17,6 @@ __all__ = ["VARIABLES", "data_version", "environment", "environment_id", "flat"]
 
 # Environment variables that change results or speed; kept where they are set.
 VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "PYTHONHASHSEED")
-_CHUNK = 2**20
 
 
 def environment() -> dict[str, Any]:
@@ -64,11 +63,8 @@ def _digest(path: Path) -> str:
         return total.hexdigest()
     if not path.is_file():
         raise UsageError(f"No data is at {path}, so it has no version. Name a file or a folder that is there.")
-    total = hashlib.sha256()
     with path.open("rb") as content:
-        while chunk := content.read(_CHUNK):
-            total.update(chunk)
-    return total.hexdigest()
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
