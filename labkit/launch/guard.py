@@ -37,6 +37,7 @@ __all__ = ["main"]
 Rank = Callable[[dict[str, Any]], NoReturn]
 ENOUGH = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 FORCE_S = 5.0  # beyond the grace, for a guard that does not end its children
+AFTER_KEEPER_S = 2.0  # for an owner that dies just after our keeper
 
 
 class Signals:
@@ -89,16 +90,11 @@ def guard(spec: dict[str, Any], keeper: int, rank: Rank | None = None) -> int:
     return first if first >= 0 else 128 - first
 
 
-def keep(spec: dict[str, Any], pid: int, parent: int) -> int:
+def keep(spec: dict[str, Any], pid: int, parent: int, owner: int) -> int:
     """Watch the owner, and end the guard with it. parent: who started us, the owner or its fork server."""
     signals = Signals(*ENOUGH, signal.SIGCHLD)
     family = Family(portable=spec["portable"])
-    watched = {0}
-    owner = -1
-    if hasattr(os, "pidfd_open") and not spec["portable"]:
-        with contextlib.suppress(OSError):  # it has gone, or a sandbox forbids it: our parent's pid tells, below
-            owner = os.pidfd_open(spec["owner"])
-            watched.add(owner)
+    watched = {0} if owner < 0 else {0, owner}
     force_at = None
     while not family.reaped(pid):
         ready = signals.wait(watched, 0.5)
@@ -118,10 +114,23 @@ def keep(spec: dict[str, Any], pid: int, parent: int) -> int:
         elif force_at is not None and time.monotonic() > force_at:
             os.kill(pid, signal.SIGKILL)
     family.end(0.0)  # nothing, unless the guard was killed
-    if os.getppid() != parent if owner < 0 else select.select([owner], [], [], 0)[0]:
+    if os.getppid() != parent if owner < 0 else ended(owner, 0.0):
         clear_away(spec["scratch"])
     code = family.codes[pid]
     return code if code >= 0 else 128 - code
+
+
+def handle_of_owner(spec: dict[str, Any]) -> int:
+    """Its pidfd; -1 where there is none: it has gone, or a sandbox forbids it. Our parent's pid tells then."""
+    if hasattr(os, "pidfd_open") and not spec["portable"]:
+        with contextlib.suppress(OSError):
+            return os.pidfd_open(spec["owner"])
+    return -1
+
+
+def ended(handle: int, timeout_s: float) -> bool:
+    """Whether the other end, or the process behind a pidfd, has gone within timeout_s."""
+    return bool(select.select([handle], [], [], timeout_s)[0])
 
 
 def clear_away(paths: list[str]) -> None:
@@ -145,15 +154,19 @@ def main(path: str, *, parent: int | None = None, rank: Rank | None = None) -> i
     with open(path) as file:
         spec = json.load(file)
     lifeline, keepers_end = os.pipe()
+    owner = handle_of_owner(spec)
     pid = os.fork()
     if pid:
         os.close(lifeline)
-        return keep(spec, pid, spec["owner"] if parent is None else parent)
+        return keep(spec, pid, spec["owner"] if parent is None else parent, owner)
     code = 1
     try:
         os.close(keepers_end)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         code = guard(spec, lifeline, rank)
+        # Ray's workers kill their children, our keeper among them, just before they end.
+        if ended(lifeline, 0.0) and owner >= 0 and ended(owner, AFTER_KEEPER_S):
+            clear_away(spec["scratch"])
     except BaseException:
         sys.excepthook(*sys.exc_info())
         sys.stderr.flush()

@@ -156,8 +156,10 @@ class Gang:
         for actor in self.actors:
             with contextlib.suppress(Exception):
                 ending.append(actor.close.remote())
-        with contextlib.suppress(Exception):
-            self.ray.wait(ending, num_returns=len(ending), timeout=CLOSE_S)
+        until = time.monotonic() + CLOSE_S
+        for end in ending:  # one by one: of a host that has gone, even waiting may raise
+            with contextlib.suppress(Exception):
+                self.ray.wait([end], timeout=max(0.0, until - time.monotonic()))
         for actor in self.actors:
             with contextlib.suppress(Exception):
                 self.ray.kill(actor)

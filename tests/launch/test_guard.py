@@ -34,7 +34,7 @@ COMMAND = [sys.executable, "-c", HARD]
 OWNER = """
 import subprocess, sys, time
 from labkit import launch
-with launch.OwnedProcess([sys.executable, "-c", '''HARD'''], name="hard", kind="test", grace_s=0.2):
+with launch.OwnedProcess([sys.executable, "-c", '''HARD'''], name="hard", kind="test", grace_s=0.2) as process:
     EXTRA
     time.sleep(1000)
 """.replace("HARD", HARD)
@@ -74,6 +74,16 @@ def test_an_owner_killed_by_sigkill_leaves_nothing(extra: str, marked, tmp_path:
     assert marked.wait(lambda: {p.pid for p in marked.living()} == {p.pid for p in forked}, 5)
     for process in forked:
         process.kill()
+
+
+def test_an_owner_that_kills_its_keeper_and_dies_leaves_nothing(marked) -> None:
+    """As Ray's workers do."""
+    dies = "import os; time.sleep(0.5); os.kill(process.pid, 9); os.kill(os.getpid(), 9)"
+    owner = subprocess.Popen([sys.executable, "-c", OWNER.replace("EXTRA", dies)])
+    assert owner.wait(30) == -signal.SIGKILL
+    assert marked.gone_within(5)
+    assert list(Path(os.environ["TMPDIR"]).glob("labkit-*")) == []
+    assert launch.processes() == []
 
 
 def test_an_owner_killed_while_it_starts_leaves_nothing(marked) -> None:
