@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from labkit.checkpoint.states import fingerprint, pull_state, save
@@ -11,8 +12,11 @@ from labkit.checkpoint.training import Job, build, loss_of, resume
 __all__ = ["train"]
 
 
-def train(worker: Any, job: Job) -> float:
-    """To the end, a checkpoint after every ``every`` steps, and one more at a notice; the last step's loss."""
+def train(worker: Any, job: Job, step_s: float = 0.0) -> float:
+    """To the end, a checkpoint after every ``every`` steps, and one more at a notice; the last step's loss.
+
+    step_s: the least that a step takes, so that a fast machine does not end the job before it is reclaimed.
+    """
     model, optimizer = build(job)
     store = Store(job.folder, model=fingerprint(model), keep=2)
     found = resume(store, model, optimizer)
@@ -20,6 +24,7 @@ def train(worker: Any, job: Job) -> float:
     worker.ready(start)
     loss = loss_of(job, model, start)
     for step in range(start + 1, job.steps + 1):
+        time.sleep(step_s)
         optimizer.zero_grad()
         loss = loss_of(job, model, step)
         loss.backward()

@@ -25,7 +25,7 @@ def test_a_job_reclaimed_again_and_again_ends_with_the_same_loss(tmp_path: Path)
     plain = supervise(train, whole, job=JOB, market=Lives([]), policy=on_demand, units=60)
     torn = Job(folder=tmp_path / "torn", steps=60, every=5)
     lives = [0.15, 0.3, 0.2, 0.25]
-    ran = supervise(train, torn, job=JOB, market=Lives(lives), policy=greedy, units=60)
+    ran = supervise(train, torn, 0.05, job=JOB, market=Lives(lives), policy=greedy, units=60)
     assert ran.value == plain.value
     ledger = ran.ledger
     assert ledger.reclaims == len(lives)
