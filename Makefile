@@ -25,7 +25,7 @@ lab: setup
 	@"$(BIN)/labkit" lab $(ARGS)
 
 test: setup
-	@"$(BIN)/python" -m pytest -m "not soak" $(ARGS)
+	@"$(BIN)/python" -m pytest -m "not soak" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 setup:
 	@test -n "$(PYTHON)" || { echo "make setup: Python 3.11 was not found. Install python3.11, or run make PYTHON=/path/to/python3.11." >&2; exit 1; }

@@ -1,9 +1,14 @@
-"""Every test has a lab home of its own, so that no test sees or touches the learner's records."""
+"""Every test has a lab home of its own, so that no test sees or touches the learner's records.
+
+Two workers share the suite; a test that is marked ``alone`` needs both cores, and waits until the other worker rests.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -19,6 +24,22 @@ def pytest_configure() -> None:
     models.mkdir(exist_ok=True)
     os.environ["LABKIT_MODELS"] = str(models)
     os.environ.update(thread_waiting())  # before torch is loaded, as for every kernel that labkit starts
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: with two workers, each takes the next file, and the last one should be short."""
+    items.sort(key=lambda item: item.path.parent.name != "notebooks")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A read lock around each test, a write lock around one that is alone; its timeout counts from then on."""
+    with open(__file__) as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(turn, fcntl.LOCK_UN)  # not by closing: what the test forked has it open as well
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 
 from .steps import bet_then_run, move_widgets, opened
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.alone, pytest.mark.browser, pytest.mark.timeout(420)]
 
 
 def test_the_lesson_runs_to_its_end_and_its_widgets_work(browser_page: Any) -> None:
