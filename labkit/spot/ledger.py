@@ -98,7 +98,7 @@ class Ledger:
         return tuple(after[0] - before[0] for before, after in pairs if after[1] == what and before[1] in behind)
 
     def timeline(self, first: int | None = None) -> Timeline:
-        """Two lanes, spot and on demand, and a third for the time in which nothing ran. first: so many attempts only."""
+        """Two lanes, spot and on demand, and a third for when nothing ran. first: of so many attempts only."""
         spans, reached = [], self.start_s
         for attempt in self.attempts[:first]:
             if attempt.start_s > reached:
