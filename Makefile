@@ -1,7 +1,7 @@
 # The lab's commands. `make lab` and `make test` do everything on a fresh machine.
 #   make lab                      build the environment, open JupyterLab at the first lesson
 #   make lab ARGS=--no-browser    the same on a server
-#   make test                     build the environment, run the whole test suite
+#   make test                     build the environment, run the whole test suite by two workers (ARGS=-n0: by one)
 #   make setup · bench · sweep · soak · check · lock
 # ACCELERATOR=cpu|gpu forces the environment; PYTHON=/path/to/python3.11 names the interpreter.
 

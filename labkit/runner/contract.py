@@ -12,7 +12,8 @@ from labkit.errors import NotebookError, UsageError
 
 __all__ = ["DEADLINES_S", "checked_folder", "checked_parameters", "checked_profile", "output_names", "read_notebook"]
 
-DEADLINES_S: Mapping[str, float] = {"quick": 180.0, "full": 3600.0}  # by profile, for a whole notebook
+# By profile, for a whole notebook: twice and more what a quick one with vLLM takes on a quiet machine.
+DEADLINES_S: Mapping[str, float] = {"quick": 360.0, "full": 3600.0}
 
 
 def checked_profile(profile: str) -> str:
