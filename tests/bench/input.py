@@ -42,7 +42,7 @@ def _step() -> Callable[[torch.Tensor], object]:
     """One training step of a small language model, on one thread."""
     torch.set_num_threads(1)
     sizes = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 1}
-    shape = models.TransformerConfig(vocab_size=448, **sizes, num_attention_heads=4, num_key_value_heads=4)
+    shape = models.TransformerConfig(vocab_size=512, **sizes, num_attention_heads=4, num_key_value_heads=4)
     model = models.Transformer(shape)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
