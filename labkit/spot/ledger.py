@@ -97,10 +97,10 @@ class Ledger:
         pairs = (pair for a in self.attempts for pair in zip(a.events, a.events[1:], strict=False))
         return tuple(after[0] - before[0] for before, after in pairs if after[1] == what and before[1] in behind)
 
-    def timeline(self, first: int | None = None) -> Timeline:
-        """Two lanes, spot and on demand, and a third for when nothing ran. first: of so many attempts only."""
+    def timeline(self) -> Timeline:
+        """Two lanes, spot and on demand, and a third for the time in which nothing ran."""
         spans, reached = [], self.start_s
-        for attempt in self.attempts[:first]:
+        for attempt in self.attempts:
             if attempt.start_s > reached:
                 spans.append(Span(lane="nothing", name="waiting", start_s=reached, end_s=attempt.start_s))
             reached = max(reached, attempt.end_s)
