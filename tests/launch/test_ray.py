@@ -26,9 +26,8 @@ from labkit import launch
 from labkit.errors import DeadlineError, LaunchError, MissingPackageError, RankError, UsageError
 from labkit.launch import ray_address
 
-pytestmark = (
-    pytest.mark.alone
-)  # Ray gives a client's server half a minute to start, and two nodes are a dozen processes
+# Ray gives a client's server half a minute to start, and two nodes are a dozen processes.
+pytestmark = pytest.mark.alone
 HERE = Path(__file__).parent
 
 

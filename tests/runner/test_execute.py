@@ -177,9 +177,8 @@ while True: pass
 def test_a_cell_that_never_ends_is_ended_with_its_children(tmp_path: Path) -> None:
     marker = f"labkit-endless-{os.getpid()}"
     path = make(tmp_path / "00_x.ipynb", CHILD.replace("MARK", marker))
-    report = runner.run_notebooks(
-        [path], out=tmp_path / "out", deadline_s=20
-    )  # a kernel starts in two, on a busy machine in eight
+    # A kernel starts in two seconds, on a busy machine in eight.
+    report = runner.run_notebooks([path], out=tmp_path / "out", deadline_s=20)
     assert "cell 2: not done within 20 s" in report.notebooks[0].error
     assert gone(marker)
     assert launch.processes() == []
