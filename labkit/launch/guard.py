@@ -2,8 +2,9 @@
 
 A program of its own, standard library only, started as ``python -I -S guard.py SPEC``, so that it costs milliseconds
 and never waits for a lock of the owner's interpreter. SPEC is a JSON file: ``owner`` (pid), ``grace_s``, ``deadline_s``
-(or null), ``status`` (a file that gets a JSON line for each child that ended), ``children`` (each argv, env, cwd, log)
-and ``scratch`` (what to remove when the owner could not).
+(or null), ``status`` (a file that gets a JSON line for each child that ended), ``children`` (each argv, env, cwd, log),
+``scratch`` (what to remove when the owner could not) and ``stay`` (for an owner that may be killed at any moment: stay
+after the last child until it asks or dies, and remove the scratch in both cases).
 
 It is two processes, so that SIGKILL to either leaves nothing. The *keeper* leads the session and the process group and
 watches the owner. The *guard* below it starts and ends the children, and watches the keeper. When the guard is killed
@@ -38,6 +39,7 @@ Rank = Callable[[dict[str, Any]], NoReturn]
 ENOUGH = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 FORCE_S = 5.0  # beyond the grace, for a guard that does not end its children
 AFTER_KEEPER_S = 2.0  # for an owner that dies just after our keeper
+AFTER_KEEPER_STAYING_S = 15.0
 
 
 class Signals:
@@ -78,16 +80,26 @@ def guard(spec: dict[str, Any], keeper: int, rank: Rank | None = None) -> int:
                 for pid in set(family.started) - set(family.codes):
                     os.kill(pid, signal.SIGUSR1)
             family.reap()
-            for index, pid in enumerate(family.started):
-                if pid in family.codes and pid not in reported:
-                    reported.add(pid)
-                    tell(spec, {"rank": index, "code": family.codes[pid], "at": time.monotonic()})
+            reported |= report(spec, family, reported)
     except (OSError, ValueError, TypeError) as error:  # a command, folder or environment that cannot be
         tell(spec, {"failed": str(error)})
     finally:
         family.end(spec["grace_s"])
+    if spec.get("stay"):
+        report(spec, family, reported)
+        while not ENOUGH & signals.got and keeper not in signals.wait([keeper], 60.0):
+            pass
     first = family.codes.get(family.started[0], -signal.SIGKILL) if family.started else 127
     return first if first >= 0 else 128 - first
+
+
+def report(spec: dict[str, Any], family: Family, reported: set[int]) -> set[int]:
+    """Tell the owner of the children that have ended and are not among the reported; their pids."""
+    new = {pid for pid in family.started if pid in family.codes} - reported
+    for index, pid in enumerate(family.started):
+        if pid in new:
+            tell(spec, {"rank": index, "code": family.codes[pid], "at": time.monotonic()})
+    return new
 
 
 def keep(spec: dict[str, Any], pid: int, parent: int, owner: int) -> int:
@@ -114,7 +126,8 @@ def keep(spec: dict[str, Any], pid: int, parent: int, owner: int) -> int:
         elif force_at is not None and time.monotonic() > force_at:
             os.kill(pid, signal.SIGKILL)
     family.end(0.0)  # nothing, unless the guard was killed
-    if os.getppid() != parent if owner < 0 else ended(owner, 0.0):
+    asked = spec.get("stay") and 0 not in watched
+    if asked or (os.getppid() != parent if owner < 0 else ended(owner, 0.0)):
         clear_away(spec["scratch"])
     code = family.codes[pid]
     return code if code >= 0 else 128 - code
@@ -165,7 +178,8 @@ def main(path: str, *, parent: int | None = None, rank: Rank | None = None) -> i
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         code = guard(spec, lifeline, rank)
         # Ray's workers kill their children, our keeper among them, just before they end.
-        if ended(lifeline, 0.0) and owner >= 0 and ended(owner, AFTER_KEEPER_S):
+        wait_s = AFTER_KEEPER_STAYING_S if spec.get("stay") else AFTER_KEEPER_S
+        if ended(lifeline, 0.0) and owner >= 0 and ended(owner, wait_s):
             clear_away(spec["scratch"])
     except BaseException:
         sys.excepthook(*sys.exc_info())

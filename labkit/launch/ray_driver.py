@@ -74,7 +74,7 @@ def _connected(folder: Path, address: str, session: str, setup: dict[str, Any]) 
     ray: Any = importlib.import_module("ray")
     if address:
         (folder / "stage").write_text("connecting to Ray")
-        ray.init(address, log_to_driver=False)
+        _connect(ray, address)
     else:
         (folder / "stage").write_text("starting Ray")
         ray.init(
@@ -93,6 +93,14 @@ def _connected(folder: Path, address: str, session: str, setup: dict[str, Any]) 
     finally:  # all that Ray started here stands below our guard and ends faster with it; elsewhere it ends in order
         if address or setup["watch_parent"]:
             ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Of a busy cluster Ray's server of clients gives up after half a minute; the second time all is loaded already."""
+    try:
+        ray.init(address, log_to_driver=False)
+    except ConnectionAbortedError:
+        ray.init(address, log_to_driver=False)
 
 
 def _end_while_not(connected: threading.Event) -> None:

@@ -94,6 +94,7 @@ class RankHost:
             "portable": sys.platform != "linux",
             "status": str(self.folder / "status.jsonl"),
             "scratch": [str(self.folder)],
+            "stay": True,  # Ray may kill us before we have closed, or in the middle of it
         }
         (self.folder / "spec.json").write_text(json.dumps(spec))
         self.guard = subprocess.Popen(

@@ -86,6 +86,46 @@ def test_an_owner_that_kills_its_keeper_and_dies_leaves_nothing(marked) -> None:
     assert launch.processes() == []
 
 
+STAYS = """
+import json, os, pathlib, signal, subprocess, sys, time
+folder = pathlib.Path(sys.argv[1])
+spec = {"owner": os.getpid(), "grace_s": 1, "deadline_s": DEADLINE, "portable": False, "scratch": [str(folder)]}
+spec |= {"status": str(folder / "status.jsonl"), "stay": True}
+spec["children"] = [{"argv": ["sleep", "SLEEP"], "env": dict(os.environ), "cwd": None, "log": str(folder / "log")}]
+(folder / "spec.json").write_text(json.dumps(spec))
+guard = subprocess.Popen([sys.executable, "-I", "-S", sys.argv[2], str(folder / "spec.json")], stdin=subprocess.PIPE)
+while not (folder / "status.jsonl").exists() or not (folder / "status.jsonl").read_text():
+    time.sleep(0.01)
+print(json.loads((folder / "status.jsonl").read_text())["code"], guard.poll(), flush=True)
+END
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("deadline", [None, 0.2])
+@pytest.mark.parametrize(
+    "end",
+    ["os.kill(os.getpid(), 9)", "os.kill(guard.pid, 9); time.sleep(3); os.kill(os.getpid(), 9)", "guard.stdin.close()"],
+    ids=["killed", "killed after the keeper", "asks"],
+)
+def test_a_guard_that_stays_clears_away_after_the_last_child(
+    end: str, deadline: float | None, marked, tmp_path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    code = STAYS.replace("END", end).replace("DEADLINE", str(deadline)).replace("SLEEP", "1000" if deadline else "0")
+    guard = launch.guarded.GUARD
+    owner = subprocess.Popen([sys.executable, "-c", code, str(folder), str(guard)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == f"{-signal.SIGTERM if deadline else 0} None\n"
+        assert marked.wait(lambda: not folder.exists())
+    finally:
+        owner.kill()
+        owner.communicate()
+    assert marked.gone_within(5)
+
+
 def test_an_owner_killed_while_it_starts_leaves_nothing(marked) -> None:
     """At every moment from before the guard runs until the child does."""
     for delay_s in (0.0, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15):

@@ -77,8 +77,11 @@ class TwoNodes:
 
     def left(self) -> dict[str, object]:
         """What a launch has left on the cluster; empty values if nothing."""
-        folders = [str(path) for path in self.folder.glob("labkit-*")]
-        return {**self.tell("busy"), "processes": self.started_by_ranks(), "folders": folders}
+        left = {**self.tell("busy"), "processes": self.started_by_ranks()}
+        return {
+            **left,
+            "folders": [str(path) for path in self.folder.glob("labkit-*")],
+        }  # the last that a guard removes
 
     def is_clean(self) -> bool:
         return not any(self.left().values())
@@ -106,7 +109,7 @@ def started() -> Iterator[TwoNodes]:
 def cluster(started: TwoNodes, marked: Any) -> Iterator[TwoNodes]:
     """Each test leaves it as it was: every CPU free, no placement group, no process or folder of a rank."""
     yield started
-    assert marked.wait(started.is_clean, 5), started.left()
+    assert marked.wait(started.is_clean, 15), started.left()
     assert launch.processes() == []
 
 
