@@ -14,6 +14,7 @@ __all__ = ["table"]
 
 _HEAD = ("kind", "what", "value", "spread", "interval", "n", "where from")
 _NUMERIC = {"value", "spread", "interval", "n"}
+_NARROW = 24  # characters
 
 
 def table(rows: Iterable[Figure] | Iterable[Mapping[str, Any]] | Mapping[str, Figure], *, caption: str = "") -> Shown:
@@ -79,11 +80,16 @@ def _right(rows: Sequence[Mapping[str, str]], column: str) -> bool:
     )
 
 
+def _text_width(rows: Sequence[Mapping[str, str]], column: str) -> int:
+    """Characters below which a column of text is not squeezed: one word a line is hard to read."""
+    return min(_NARROW, max((len(row.get(column, "")) for row in rows), default=0))
+
+
 def _html(rows: Sequence[Mapping[str, str]], columns: Sequence[str], caption: str) -> str:
     right = {column: _right(rows, column) for column in columns}
     align = {
         c: "padding:2px 10px;vertical-align:top;"
-        + ("text-align:right;white-space:nowrap" if right[c] else "text-align:left")
+        + ("text-align:right;white-space:nowrap" if right[c] else f"text-align:left;min-width:{_text_width(rows, c)}ch")
         for c in columns
     }
     head = "".join(f'<th scope="col" style="{align[c]}">{escape(c)}</th>' for c in columns)

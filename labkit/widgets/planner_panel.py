@@ -103,4 +103,4 @@ def _bar(share: float, label: str) -> str:
     width = 8 * min(share, 1.0)
     box = "display:inline-block;height:0.8em;margin-right:6px;border:1px solid currentColor"
     fill = "repeating-linear-gradient(45deg,transparent 0 3px,currentColor 3px 4px)"
-    return f'<span style="{box};width:{width:.2f}em;background:{fill}"></span>{label}'
+    return f'<span style="{box};width:{width:.2f}em;background:{fill}"></span>{label.replace(" ", "&nbsp;")}'
