@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -106,10 +107,19 @@ def agree(call: Callable[[], T], group: dist.ProcessGroup | None) -> T:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """DCP warns where no process group is up, also when it is told so."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
+    """DCP warns where no process group is up, also when it is told so, and logs what it raises besides."""
+    root = logging.getLogger()  # where DCP's loader logs
+    root.addFilter(_not_of_dcp)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            yield
+    finally:
+        root.removeFilter(_not_of_dcp)
+
+
+def _not_of_dcp(record: logging.LogRecord) -> bool:
+    return record.module != dcp_load.__module__.rpartition(".")[2]
 
 
 def _world_size(group: dist.ProcessGroup | None) -> int:

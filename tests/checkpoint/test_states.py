@@ -65,7 +65,7 @@ def test_two_ranks(tmp_path: Path) -> None:
     assert all(math.isclose(alone[step], uninterrupted[step], rel_tol=1e-3) for step in alone)
 
 
-def test_one_rank(tmp_path: Path) -> None:
+def test_one_rank(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from labkit.checkpoint.background import AsyncSaver
     from labkit.checkpoint.states import fingerprint, load, pull_state
     from labkit.checkpoint.store import Store
@@ -119,6 +119,7 @@ def test_one_rank(tmp_path: Path) -> None:
         source.path(name).write_bytes(b"no longer a checkpoint")
     with pytest.raises(DataError, match="cannot be loaded"):
         load(source, pull_state(model, optimizer, 0))
+    assert "root" not in {record.name for record in caplog.records}  # where DCP logs tracebacks besides
 
     wider = dataclasses.replace(job, config=dataclasses.replace(TINY, hidden_size=64))
     with pytest.raises(UsageError, match="belongs to the model"):
