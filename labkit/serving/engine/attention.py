@@ -6,7 +6,6 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.models import TransformerConfig, causal_attention
@@ -16,17 +15,21 @@ __all__ = ["PagedCache", "PagedStep"]
 
 
 class PagedCache:
-    """Every layer's keys and values: (num_layers, num_blocks, block_size, 2 · num_kv_heads, head_dim), keys first."""
+    """Every layer's keys and values: (num_layers, num_blocks, 2 · num_kv_heads, block_size, head_dim), keys first.
+
+    A head's part of a block is one piece of memory, so that a sequence's keys of one head can be gathered side by side,
+    as a product of matrices wants them.
+    """
 
     def __init__(
         self, config: TransformerConfig, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self.block_size = block_size
-        shape = (config.num_hidden_layers, num_blocks, block_size, 2 * config.num_key_value_heads, config.head_dim)
+        self.block_size, self.num_heads = block_size, 2 * config.num_key_value_heads
+        shape = (config.num_hidden_layers, num_blocks, self.num_heads, block_size, config.head_dim)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
-        # The same memory seen by place and by block, made once: every view in every layer costs a microsecond.
-        self.by_place = [layer.flatten(0, 1) for layer in self.values]
-        self.by_block = [layer.flatten(1) for layer in self.values]
+        # The same memory seen by place and by piece, made once: every view in every layer costs a microsecond.
+        self.by_place = [layer.flatten(0, 2) for layer in self.values]
+        self.by_piece = [layer.flatten(0, 1).flatten(1) for layer in self.values]
 
     @property
     def num_bytes(self) -> int:
@@ -40,11 +43,11 @@ class PagedStep:
     cache: PagedCache
     tokens: Tensor  # (N,)
     positions: Tensor  # (N,)
-    places: Tensor  # (N,) where each token's key and value go: block · block_size + offset
+    places: Tensor  # (N · 2 · num_kv_heads,) where each head's key, then value, of a token goes
     num_decodes: int
-    tables: Tensor  # (D · max_blocks,) blocks of each decoding sequence, padded with block 0
-    mask: Tensor  # (D, 1, 1, max_blocks · block_size) 0 for a sequence's own places, -inf for those that pad its blocks
-    read: Tensor  # (D · max_blocks, numbers of a block) what those blocks hold: memory that every layer uses again
+    tables: Tensor  # (2 · D · num_kv_heads · max_blocks,) pieces of each decoding sequence, padded with block 0's
+    mask: Tensor  # (D · num_kv_heads, 1, max_blocks · block_size) 0 for a sequence's own, -inf for what pads its blocks
+    read: Tensor  # (as many as tables, numbers of a piece) what they hold: memory that every layer uses again
     prefills: list[tuple[int, int]]  # each prompt's range of tokens
 
     @classmethod
@@ -59,12 +62,16 @@ class PagedStep:
             fresh = range(sequence.num_cached, len(sequence.tokens))
             tokens += sequence.tokens[sequence.num_cached :]
             positions += fresh
-            places += [sequence.blocks[p // size] * size + p % size for p in fresh]
+            places += [sequence.blocks[p // size] * cache.num_heads * size + p % size for p in fresh]
             if index >= num_decodes:
                 prefills.append((start, len(tokens)))
         decoding = batch[:num_decodes]
         widest = max((len(s.blocks) for s in decoding), default=0)
         tables = [s.blocks + [0] * (widest - len(s.blocks)) for s in decoding]
+        heads = torch.arange(cache.num_heads, device=device)
+        blocks = torch.tensor(tables, dtype=torch.long, device=device).view(num_decodes, 1, widest)
+        pieces = blocks * cache.num_heads + heads[:, None]  # (D, 2 · num_kv_heads, max_blocks)
+        pieces = torch.cat(pieces.chunk(2, dim=1)).flatten()  # every key before the first value
         lengths = torch.tensor([len(s.tokens) for s in decoding], device=device)
         padding = torch.arange(widest * size, device=device) >= lengths[:, None]  # (D, max_blocks · block_size)
         mask = torch.zeros(padding.shape, dtype=cache.values.dtype, device=device).masked_fill_(padding, -torch.inf)
@@ -72,28 +79,27 @@ class PagedStep:
             cache=cache,
             tokens=torch.tensor(tokens, device=device),
             positions=torch.tensor(positions, device=device),
-            places=torch.tensor(places, device=device),
+            places=(torch.tensor(places, device=device)[:, None] + heads * size).flatten(),
             num_decodes=num_decodes,
-            tables=torch.tensor(tables, dtype=torch.long, device=device).flatten(),
-            mask=mask[:, None, None, :],
-            read=cache.values.new_empty((num_decodes * widest, cache.by_block[0].shape[1])),
+            tables=pieces,
+            mask=mask.repeat_interleave(cache.num_heads // 2, dim=0)[:, None],
+            read=cache.values.new_empty((len(pieces), cache.by_piece[0].shape[1])),
             prefills=prefills,
         )
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Keep k and v, then let each query see its own sequence: (N, heads, head_dim) -> the same."""
-        self.cache.by_place[layer].index_copy_(0, self.places, torch.cat((k, v), dim=1))
+        self.cache.by_place[layer].index_copy_(0, self.places, torch.cat((k, v), dim=1).flatten(0, 1))
         num_decodes = self.num_decodes
         gathered = [self._decode(layer, q[:num_decodes])] if num_decodes else []
         gathered += [causal_attention(layer, q[None, a:b], k[None, a:b], v[None, a:b])[0] for a, b in self.prefills]
         return gathered[0] if len(gathered) == 1 else torch.cat(gathered)
 
     def _decode(self, layer: int, q: Tensor) -> Tensor:
-        num_decodes, heads, head_dim = q.shape
-        kv_heads = self.cache.values.shape[-2] // 2
-        torch.index_select(self.cache.by_block[layer], 0, self.tables, out=self.read)
-        kv = self.read.view(num_decodes, -1, 2 * kv_heads, head_dim)  # (D, places, 2 · kv_heads, head_dim)
-        k, v = kv.transpose(1, 2).chunk(2, dim=1)  # (D, kv_heads, places, head_dim) each
+        _, heads, head_dim = q.shape
+        torch.index_select(self.cache.by_piece[layer], 0, self.tables, out=self.read)
+        k, v = self.read.view(2, len(self.mask), -1, head_dim)  # (D · num_kv_heads, places, head_dim) each
         # The query heads that share a key head are handed over as its rows: no key is copied for them.
-        q = q.view(num_decodes, kv_heads, heads // kv_heads, head_dim)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask).view(-1, heads, head_dim)
+        q = q.reshape(len(self.mask), -1, head_dim)
+        scores = torch.baddbmm(self.mask, q, k.transpose(1, 2), alpha=head_dim**-0.5)
+        return torch.bmm(scores.softmax(-1), v).view(-1, heads, head_dim)
