@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.stats
@@ -86,6 +86,7 @@ class Feed:
         iterator: Any = getattr(self.loader, "_iterator", None)  # persistent workers outlive a pass over the data
         if hasattr(iterator, "_shutdown_workers"):
             iterator._shutdown_workers()
+            cast(Any, self.loader)._iterator = None  # or the next pass would ask workers that have gone
 
     def _endless(self) -> Generator[Any, None, None]:
         while True:
@@ -120,20 +121,25 @@ def train_in_turns(
     rounds: int,
     steps: int,
     warmup: int = 5,
+    restart_every: int | None = None,
     clock: Clock = time.perf_counter,
     on_progress: OnProgress | None = None,
 ) -> dict[str, tuple[Fed, ...]]:
     """Jobs (a loader and a step each) in turns, so that a machine that drifts treats all alike: what each round gave.
 
     A loader reads ahead while others have their turn, so that the first ``warmup`` steps of a turn do not count: more
-    than its workers have ready together (workers · prefetch).
+    than its workers have ready together (workers · prefetch). restart_every: rounds after which each gets new workers,
+    for one process can stay slower than another as long as it lives (None: never).
     """
-    if rounds < 1:
-        raise UsageError(f"At least one round; got {rounds}.")
+    if rounds < 1 or (restart_every is not None and restart_every < 1):
+        raise UsageError(f"At least one round, and one between restarts; got {rounds} and {restart_every}.")
     seen: dict[str, list[Fed]] = {name: [] for name in jobs}
     with ExitStack() as stack:
-        feeds = {name: stack.enter_context(Feed(loader, clock=clock)) for name, (loader, _) in jobs.items()}
+        feeds: dict[str, Feed] = {}
         for number in range(rounds):
+            if number % (restart_every or rounds) == 0:
+                stack.close()
+                feeds = {name: stack.enter_context(Feed(loader, clock=clock)) for name, (loader, _) in jobs.items()}
             for name in list(jobs)[:: 1 if number % 2 == 0 else -1]:
                 if on_progress:
                     on_progress(number / rounds, f"round {number + 1} of {rounds}: {name}")

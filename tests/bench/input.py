@@ -166,7 +166,7 @@ def stall_off() -> measure.Measured:
                 where: (feeding.make_loader(data[name].on(link).repeated(60), BATCH, num_workers=1), _step())
                 for where, link in links.items()
             }
-            fed = feeding.train_in_turns(jobs, rounds=25, steps=EPOCH_STEPS, warmup=3)
+            fed = feeding.train_in_turns(jobs, rounds=27, steps=EPOCH_STEPS, warmup=3, restart_every=3)
             fetch_s = {
                 where: sizing.fetch_s(size, num_requests, bytes_per_s=rate, latency_s=latency_s)
                 for where, (rate, latency_s) in SPEEDS.items()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from labkit.errors import DataError, UsageError
 from labkit.loader.delays import DelayedPrepare, delayed_step, work
@@ -144,8 +147,29 @@ def test_jobs_in_turns() -> None:
     assert order == ["slow"] * 3 + ["fast"] * 6 + ["slow"] * 3
     assert [one.step_s for one in fed["slow"]] == pytest.approx([0.4, 0.4])
     assert [one.compute("").value for one in fed["fast"]] == pytest.approx([0.1, 0.1])
-    with pytest.raises(UsageError, match="At least one round"):
-        train_in_turns(jobs, rounds=0, steps=1)
+    for numbers in ({"rounds": 0}, {"rounds": 1, "restart_every": 0}):
+        with pytest.raises(UsageError, match="At least one round"):
+            train_in_turns(jobs, **numbers, steps=1)
+
+
+class Workers(Dataset[int]):
+    """Each sample is the process that prepared it."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        return os.getpid()
+
+
+@pytest.mark.parametrize(("restart_every", "processes"), [(None, 1), (2, 3), (1, 5)])
+def test_workers_are_restarted_between_turns(restart_every: int | None, processes: int) -> None:
+    seen: list[int] = []
+    jobs = {"one": (make_loader(Workers(), 1, num_workers=1), lambda batch: seen.append(int(batch)))}
+    train_in_turns(jobs, rounds=5, steps=3, warmup=0, restart_every=restart_every)
+    assert len(set(seen)) == processes
+    assert len(seen) == 15
+    assert not [process for process in multiprocessing.active_children() if process.pid in seen]
 
 
 def test_loaders_that_cannot_be() -> None:
