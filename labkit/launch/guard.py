@@ -80,7 +80,7 @@ def guard(spec: dict[str, Any], keeper: int, rank: Rank | None = None) -> int:
                 for pid in set(family.started) - set(family.codes):
                     os.kill(pid, signal.SIGUSR1)
             family.reap()
-            reported |= report(spec, family, reported)
+            report(spec, family, reported)
     except (OSError, ValueError, TypeError) as error:  # a command, folder or environment that cannot be
         tell(spec, {"failed": str(error)})
     finally:
@@ -93,13 +93,12 @@ def guard(spec: dict[str, Any], keeper: int, rank: Rank | None = None) -> int:
     return first if first >= 0 else 128 - first
 
 
-def report(spec: dict[str, Any], family: Family, reported: set[int]) -> set[int]:
-    """Tell the owner of the children that have ended and are not among the reported; their pids."""
-    new = {pid for pid in family.started if pid in family.codes} - reported
+def report(spec: dict[str, Any], family: Family, reported: set[int]) -> None:
+    """Tell the owner of the children that have ended and are not among the reported; now they are."""
     for index, pid in enumerate(family.started):
-        if pid in new:
+        if pid in family.codes and pid not in reported:
+            reported.add(pid)
             tell(spec, {"rank": index, "code": family.codes[pid], "at": time.monotonic()})
-    return new
 
 
 def keep(spec: dict[str, Any], pid: int, parent: int, owner: int) -> int:

@@ -77,11 +77,11 @@ class TwoNodes:
 
     def left(self) -> dict[str, object]:
         """What a launch has left on the cluster; empty values if nothing."""
-        left = {**self.tell("busy"), "processes": self.started_by_ranks()}
-        return {
-            **left,
-            "folders": [str(path) for path in self.folder.glob("labkit-*")],
-        }  # the last that a guard removes
+        left: dict[str, object] = {**self.tell("busy"), "processes": self.started_by_ranks()}
+        left["folders"] = [
+            str(path) for path in self.folder.glob("labkit-*")
+        ]  # looked at last: a guard removes it last
+        return left
 
     def is_clean(self) -> bool:
         return not any(self.left().values())

@@ -24,8 +24,8 @@ class PagedCache:
     def __init__(
         self, config: TransformerConfig, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self.block_size, self.num_heads = block_size, 2 * config.num_key_value_heads
-        shape = (config.num_hidden_layers, num_blocks, self.num_heads, block_size, config.head_dim)
+        self.block_size, self.pieces_per_block = block_size, 2 * config.num_key_value_heads
+        shape = (config.num_hidden_layers, num_blocks, self.pieces_per_block, block_size, config.head_dim)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         # The same memory seen by place and by piece, made once: every view in every layer costs a microsecond.
         self.by_place = [layer.flatten(0, 2) for layer in self.values]
@@ -62,15 +62,15 @@ class PagedStep:
             fresh = range(sequence.num_cached, len(sequence.tokens))
             tokens += sequence.tokens[sequence.num_cached :]
             positions += fresh
-            places += [sequence.blocks[p // size] * cache.num_heads * size + p % size for p in fresh]
+            places += [sequence.blocks[p // size] * cache.pieces_per_block * size + p % size for p in fresh]
             if index >= num_decodes:
                 prefills.append((start, len(tokens)))
         decoding = batch[:num_decodes]
         widest = max((len(s.blocks) for s in decoding), default=0)
         tables = [s.blocks + [0] * (widest - len(s.blocks)) for s in decoding]
-        heads = torch.arange(cache.num_heads, device=device)
+        heads = torch.arange(cache.pieces_per_block, device=device)
         blocks = torch.tensor(tables, dtype=torch.long, device=device).view(num_decodes, 1, widest)
-        pieces = blocks * cache.num_heads + heads[:, None]  # (D, 2 · num_kv_heads, max_blocks)
+        pieces = blocks * cache.pieces_per_block + heads[:, None]  # (D, 2 · num_kv_heads, max_blocks)
         pieces = torch.cat(pieces.chunk(2, dim=1)).flatten()  # every key before the first value
         lengths = torch.tensor([len(s.tokens) for s in decoding], device=device)
         padding = torch.arange(widest * size, device=device) >= lengths[:, None]  # (D, max_blocks · block_size)
@@ -82,7 +82,7 @@ class PagedStep:
             places=(torch.tensor(places, device=device)[:, None] + heads * size).flatten(),
             num_decodes=num_decodes,
             tables=pieces,
-            mask=mask.repeat_interleave(cache.num_heads // 2, dim=0)[:, None],
+            mask=mask.repeat_interleave(cache.pieces_per_block // 2, dim=0)[:, None],
             read=cache.values.new_empty((len(pieces), cache.by_piece[0].shape[1])),
             prefills=prefills,
         )
@@ -96,7 +96,7 @@ class PagedStep:
         return gathered[0] if len(gathered) == 1 else torch.cat(gathered)
 
     def _decode(self, layer: int, q: Tensor) -> Tensor:
-        _, heads, head_dim = q.shape
+        heads, head_dim = q.shape[1:]
         torch.index_select(self.cache.by_piece[layer], 0, self.tables, out=self.read)
         k, v = self.read.view(2, len(self.mask), -1, head_dim)  # (D · num_kv_heads, places, head_dim) each
         # The query heads that share a key head are handed over as its rows: no key is copied for them.
