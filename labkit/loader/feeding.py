@@ -17,9 +17,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from labkit.errors import DataError, UsageError
 from labkit.hardware import machine
+from labkit.loader.samples import Samples
+from labkit.loader.storage import Storage, StoragesInTurn
+from labkit.loader.stream import ShardStream
 from labkit.measure import Measured, OnProgress
 
-__all__ = ["Fed", "Feed", "make_loader", "train_in_turns"]
+__all__ = ["Fed", "Feed", "make_loader", "train_from_each", "train_in_turns"]
 
 Clock = Callable[[], float]
 
@@ -121,30 +124,67 @@ def train_in_turns(
     rounds: int,
     steps: int,
     warmup: int = 5,
-    restart_every: int | None = None,
     clock: Clock = time.perf_counter,
     on_progress: OnProgress | None = None,
 ) -> dict[str, tuple[Fed, ...]]:
     """Jobs (a loader and a step each) in turns, so that a machine that drifts treats all alike: what each round gave.
 
     A loader reads ahead while others have their turn, so that the first ``warmup`` steps of a turn do not count: more
-    than its workers have ready together (workers · prefetch). restart_every: rounds after which each gets new workers,
-    for one process can stay slower than another as long as it lives (None: never).
+    than its workers have ready together (workers · prefetch).
     """
-    if rounds < 1 or (restart_every is not None and restart_every < 1):
-        raise UsageError(f"At least one round, and one between restarts; got {rounds} and {restart_every}.")
+    if rounds < 1:
+        raise UsageError(f"At least one round; got {rounds}.")
     seen: dict[str, list[Fed]] = {name: [] for name in jobs}
     with ExitStack() as stack:
-        feeds: dict[str, Feed] = {}
+        feeds = {name: stack.enter_context(Feed(loader, clock=clock)) for name, (loader, _) in jobs.items()}
         for number in range(rounds):
-            if number % (restart_every or rounds) == 0:
-                stack.close()
-                feeds = {name: stack.enter_context(Feed(loader, clock=clock)) for name, (loader, _) in jobs.items()}
             for name in list(jobs)[:: 1 if number % 2 == 0 else -1]:
                 if on_progress:
                     on_progress(number / rounds, f"round {number + 1} of {rounds}: {name}")
                 seen[name].append(feeds[name].train(jobs[name][1], steps, warmup=warmup))
     return {name: tuple(of_job) for name, of_job in seen.items()}
+
+
+def train_from_each(
+    dataset: Samples | ShardStream,
+    step: Callable[[Any], object],
+    storages: Mapping[str, Storage],
+    *,
+    batch_size: int,
+    epoch_steps: int,
+    reads: int,
+    rounds: int,
+    clock: Clock = time.perf_counter,
+    on_progress: OnProgress | None = None,
+) -> dict[str, tuple[Fed, ...]]:
+    """One worker fetches two batches from each storage in turn: what each round gave, by storage.
+
+    What slows the machine, or this worker, for longer than a few batches slows all of them alike. A round has as many
+    epochs as there are storages, so that each batch comes from each storage once. A wait is put down to the batch that
+    ended it: right as long as the device is starved and nothing lies ready.
+
+    epoch_steps: batches of the dataset, an even number. reads: requests that two batches take. UsageError: no round,
+    or epochs that would bring a batch from the same storage each time.
+    """
+    turns = len(storages)
+    if rounds < 1 or epoch_steps % 2 or math.gcd(epoch_steps // 2, turns) != 1:
+        raise UsageError(
+            f"At least one round, and half an epoch's batches without a common factor with the number of storages; got "
+            f"{rounds} rounds, {epoch_steps} batches an epoch and {turns} storages."
+        )
+    endless = dataset.on(StoragesInTurn(list(storages.values()), reads)).repeated((rounds + 2) * turns)
+    seen: dict[str, list[Fed]] = {name: [] for name in storages}
+    with Feed(make_loader(endless, batch_size, num_workers=1), clock=clock) as feed:
+        feed.train(step, 2 * turns)  # not counted: the worker starts, and has read ahead
+        for number in range(rounds):
+            if on_progress:
+                on_progress(number / rounds, f"round {number + 1} of {rounds}")
+            fed = feed.train(step, turns * epoch_steps)
+            for turn, name in enumerate(storages):
+                own = [index for index in range(turns * epoch_steps) if index // 2 % turns == turn]
+                waits, computes = ([seconds[index] for index in own] for seconds in (fed.wait_s, fed.compute_s))
+                seen[name].append(Fed(wait_s=tuple(waits), compute_s=tuple(computes)))
+    return {name: tuple(of_storage) for name, of_storage in seen.items()}
 
 
 def make_loader(

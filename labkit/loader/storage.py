@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from typing import Protocol
 from labkit.errors import DataError, UsageError
 from labkit.launch import OwnedProcess
 
-__all__ = ["LOCAL", "LocalStorage", "RemoteStorage", "Storage", "ThrottledStorage"]
+__all__ = ["LOCAL", "LocalStorage", "RemoteStorage", "Storage", "StoragesInTurn", "ThrottledStorage"]
 
 # A request: length of the path, offset, bytes wanted (-1: all that follow). The answer: bytes to come, or minus errno.
 REQUEST, ANSWER = struct.Struct(">Hqq"), struct.Struct(">q")
@@ -73,6 +74,20 @@ class RemoteStorage:
             _forget(self.address)
             raise DataError(f"The storage at {self.address} is gone: {error}. Read inside its `with` block.") from error
         return _whole(path, found, size if num_bytes < 0 else num_bytes)
+
+
+class StoragesInTurn:
+    """So many reads from the first storage, as many from the next, and round again. Each process counts for itself."""
+
+    def __init__(self, storages: Sequence[Storage], reads_each: int) -> None:
+        if not storages or reads_each < 1:
+            raise UsageError(f"At least one storage, and one read from each; got {len(storages)} and {reads_each}.")
+        self.storages, self.reads_each, self._reads = tuple(storages), reads_each, 0
+
+    def read(self, path: Path, offset: int = 0, num_bytes: int = -1) -> bytes:
+        storage = self.storages[self._reads // self.reads_each % len(self.storages)]
+        self._reads += 1
+        return storage.read(path, offset, num_bytes)
 
 
 class ThrottledStorage:

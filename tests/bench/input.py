@@ -32,9 +32,9 @@ from labkit.loader import (
 __all__ = ["bandwidth_off", "injected_delay_off", "overlap", "repaired_shortfall", "stall_off"]
 
 BATCH, EPOCH_STEPS = 8, 4
-SPEEDS = {"known": (50e6, 0.001), "near": (10e6, 0.001), "far": (4e6, 0.003)}  # bytes/s, s a request
-REQUESTS = {"raw text": 8, "gzip text": 0.5, "tar of JPEGs": 0.5}  # a batch of 8; shards hold 16
-PUT_IN_S = {"ingest": 0.02, "prep": 0.024, "fetch": 0.032}  # a batch
+SPEEDS = {"known": (8e6, 0.002), "near": (10e6, 0.001), "far": (4e6, 0.003)}  # bytes/s, s a request
+READS = {"raw text": 16, "gzip text": 1, "tar of JPEGs": 1}  # of two batches of 8; shards hold 16
+PUT_IN_S = {"ingest": 0.04, "prep": 0.048, "fetch": 0.064}  # a batch
 
 
 @cache
@@ -155,20 +155,18 @@ def injected_delay_off() -> measure.Measured:
 
 
 def stall_off() -> measure.Measured:
-    """|foretold ÷ measured − 1| of the wait of a step with one worker, by storage arithmetic from a turn on a known
-    storage beside each: the largest median of three formats at two other storage speeds."""
+    """|foretold ÷ measured − 1| of the wait of a step with one worker, by storage arithmetic from the batches that
+    the same worker fetched from a known storage: the largest median of three formats at two other storage speeds."""
     off = []
     with _datasets() as data, ExitStack() as stack:
         links = {where: stack.enter_context(storage.ThrottledStorage(*speed)) for where, speed in SPEEDS.items()}
-        for name, num_requests in REQUESTS.items():
+        for name, reads in READS.items():
             size = BATCH * data[name].bytes_per_sample
-            jobs = {
-                where: (feeding.make_loader(data[name].on(link).repeated(60), BATCH, num_workers=1), _step())
-                for where, link in links.items()
-            }
-            fed = feeding.train_in_turns(jobs, rounds=27, steps=EPOCH_STEPS, warmup=3, restart_every=3)
+            fed = feeding.train_from_each(
+                data[name], _step(), links, batch_size=BATCH, epoch_steps=EPOCH_STEPS, reads=reads, rounds=40
+            )
             fetch_s = {
-                where: sizing.fetch_s(size, num_requests, bytes_per_s=rate, latency_s=latency_s)
+                where: sizing.fetch_s(size, reads / 2, bytes_per_s=rate, latency_s=latency_s)
                 for where, (rate, latency_s) in SPEEDS.items()
             }
             for where in ("near", "far"):

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import Dataset
 
 from labkit.errors import DataError, UsageError
 from labkit.loader.delays import DelayedPrepare, delayed_step, work
 from labkit.loader.differential import stall_differential
-from labkit.loader.feeding import Fed, Feed, make_loader, train_in_turns
+from labkit.loader.feeding import Fed, Feed, make_loader, train_from_each, train_in_turns
 from labkit.loader.pipeline import InputPipeline
+from labkit.loader.samples import Location, Samples
 from labkit.loader.simulated_feed import simulate_feed
 from labkit.loader.sizing import fed_share, fetch_s, fleet_bandwidth, price_of_useful_hour, requests_in_flight
+from labkit.loader.storage import StoragesInTurn
 
 
 class Clock:
@@ -147,29 +147,68 @@ def test_jobs_in_turns() -> None:
     assert order == ["slow"] * 3 + ["fast"] * 6 + ["slow"] * 3
     assert [one.step_s for one in fed["slow"]] == pytest.approx([0.4, 0.4])
     assert [one.compute("").value for one in fed["fast"]] == pytest.approx([0.1, 0.1])
-    for numbers in ({"rounds": 0}, {"rounds": 1, "restart_every": 0}):
-        with pytest.raises(UsageError, match="At least one round"):
-            train_in_turns(jobs, **numbers, steps=1)
+    with pytest.raises(UsageError, match="At least one round"):
+        train_in_turns(jobs, rounds=0, steps=1)
 
 
-class Workers(Dataset[int]):
-    """Each sample is the process that prepared it."""
+class Named:
+    """A storage whose bytes are its own name."""
 
-    def __len__(self) -> int:
-        return 4
+    def __init__(self, name: str) -> None:
+        self.name = name
 
-    def __getitem__(self, index: int) -> int:
-        return os.getpid()
+    def read(self, path: Path, offset: int = 0, num_bytes: int = -1) -> bytes:
+        return f"{self.name}{offset}".encode()
 
 
-@pytest.mark.parametrize(("restart_every", "processes"), [(None, 1), (2, 3), (1, 5)])
-def test_workers_are_restarted_between_turns(restart_every: int | None, processes: int) -> None:
-    seen: list[int] = []
-    jobs = {"one": (make_loader(Workers(), 1, num_workers=1), lambda batch: seen.append(int(batch)))}
-    train_in_turns(jobs, rounds=5, steps=3, warmup=0, restart_every=restart_every)
-    assert len(set(seen)) == processes
-    assert len(seen) == 15
-    assert not [process for process in multiprocessing.active_children() if process.pid in seen]
+@pytest.mark.parametrize("epoch_steps", [4, 8])
+def test_each_batch_comes_from_each_storage_once_a_round(epoch_steps: int) -> None:
+    places = [Location(path=Path("x"), offset=index, num_bytes=1) for index in range(2 * epoch_steps)]
+    data = Samples(places, lambda content: torch.tensor(list(content.ljust(3))))
+    seen: list[str] = []
+    fed = train_from_each(
+        data,
+        lambda batch: seen.append("".join(map(chr, batch[0].tolist())).strip()),
+        {name: Named(name) for name in "abc"},
+        batch_size=2,
+        epoch_steps=epoch_steps,
+        reads=4,
+        rounds=2,
+    )
+    rounds = seen[6 : 6 + 3 * epoch_steps], seen[6 + 3 * epoch_steps :]
+    assert seen[:8] == [
+        f"{name}{index % (2 * epoch_steps)}" for index, name in zip(range(0, 16, 2), "aabbccaa", strict=True)
+    ]
+    for of_round in rounds:
+        assert sorted(of_round) == sorted(f"{name}{index}" for name in "abc" for index in range(0, 2 * epoch_steps, 2))
+    assert {name: [len(one.wait_s) for one in of] for name, of in fed.items()} == dict.fromkeys(
+        "abc", [epoch_steps] * 2
+    )
+
+
+def test_a_wait_is_put_down_to_the_storage_of_its_batch() -> None:
+    places = [Location(path=Path("x"), offset=index, num_bytes=1) for index in range(8)]
+    data = Samples(places, lambda content: torch.tensor(content[0] == ord("b")))
+    clock = Clock()
+    slow = delayed_step(lambda batch: clock.sleep(2.0 * bool(batch.any())), 1.0, sleep=clock.sleep)
+    fed = train_from_each(
+        data, slow, {"a": Named("a"), "b": Named("b"), "c": Named("c")}, batch_size=2, epoch_steps=4, reads=4, rounds=3,
+        clock=clock,
+    )  # fmt: skip
+    assert {name: {one.compute("").value for one in of} for name, of in fed.items()} == {"a": {1}, "b": {3}, "c": {1}}
+
+
+@pytest.mark.parametrize(("rounds", "epoch_steps"), [(0, 4), (1, 5), (1, 6)])
+def test_rounds_that_would_not_be_fair(rounds: int, epoch_steps: int) -> None:
+    data = Samples([Location(path=Path("x"), num_bytes=1)], prepare=lambda content: torch.tensor(0))
+    with pytest.raises(UsageError, match="without a common factor"):
+        train_from_each(
+            data, print, {name: Named(name) for name in "abc"}, batch_size=1, epoch_steps=epoch_steps, reads=1,
+            rounds=rounds,
+        )  # fmt: skip
+    for storages, reads_each in (([], 1), ([Named("a")], 0)):
+        with pytest.raises(UsageError, match="At least one storage"):
+            StoragesInTurn(storages, reads_each)
 
 
 def test_loaders_that_cannot_be() -> None:
