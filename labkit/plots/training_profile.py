@@ -103,7 +103,7 @@ def plot_utilisation(profile: TrainingProfile, *, title: str = "") -> Picture:
 
 
 def plot_gains(predicted: Mapping[str, Gain], measured: Mapping[str, Measured], *, title: str = "") -> Picture:
-    """A row a repair: the gain that the profile foretold (open diamond) and the one that came (filled circle), "×".
+    """A row a repair: the gain that was foretold (open diamond) and the one that came (filled circle), "×".
 
     The title is the finding, else the repair that was worth most.
     """
@@ -122,7 +122,7 @@ def plot_gains(predicted: Mapping[str, Gain], measured: Mapping[str, Measured], 
         margins=(left, 0.3, 0.95, 0.5),
     )
     marks: dict[str, Any] = {"linestyle": "none", "capsize": 3, "elinewidth": 1.3, "markersize": 8, "zorder": 3}
-    drawn = {"◇ foretold by the profile": (predicted, -0.13, "D", "white", COLORS[5])}
+    drawn = {"◇ foretold": (predicted, -0.13, "D", "white", COLORS[5])}
     drawn["● measured"] = (measured, 0.13, "o", COLORS[0], COLORS[0])  # type: ignore[assignment]
     with rc_context(STYLE):
         axes.axvline(1.0, color=MUTED, linewidth=1.2, linestyle=":")

@@ -50,7 +50,7 @@ def test_gains_foretold_and_measured() -> None:
     assert "tokenise once: 2.00×; the profile said 2.00×" in picture.alt_text
     assert "log less: foretold 1.10×" in picture.alt_text
     legend = [text.get_text() for text in picture.legends[0].get_texts()]
-    assert legend == ["◇ foretold by the profile", "● measured"]
+    assert legend == ["◇ foretold", "● measured"]
 
 
 def test_nothing_to_draw() -> None:
