@@ -16,7 +16,8 @@ from labkit.plots.style import COLORS, HATCHES, INK, MUTED, STYLE, axis_scale, h
 __all__ = ["plot_input_parts", "plot_input_rates", "plot_waits"]
 
 _ROW = 0.46  # inches a row
-_PAINTS = {"ingest": (COLORS[0], ""), "prep": (COLORS[1], HATCHES[1]), "fetch": (COLORS[2], HATCHES[2])}
+# As the timeline of a simulated feed paints them: by the order in which they come there.
+_PAINTS = {"ingest": (COLORS[0], HATCHES[0]), "prep": (COLORS[2], HATCHES[2]), "fetch": (COLORS[1], HATCHES[1])}
 _TOLD = {"ingest": "ingest (the device trains)", "prep": "prep (a core decodes)", "fetch": "fetch (the storage sends)"}
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib.colors import to_rgba
 
 from labkit import plots
 from labkit.errors import UsageError
+from labkit.loader.pipeline import InputPipeline
+from labkit.loader.simulated_feed import simulate_feed
 from labkit.measure import Measured
+from labkit.plots.timeline import category_styles, shown_categories
 
 
 def seconds(*samples: float) -> Measured:
@@ -23,6 +27,14 @@ def test_the_parts_of_a_batch_need_no_colour() -> None:
     assert axes.get_xlabel() == "time of a batch, one after the other (ms)"
     assert {"20", "30", "50", "100, 20% of it training"} <= {text.get_text() for text in axes.texts}
     assert len({patch.get_hatch() for patch in axes.patches[:3]}) == 3
+
+
+def test_the_parts_look_as_in_the_timeline() -> None:
+    timeline = simulate_feed(InputPipeline(ingest_s=1, prep_s=2, fetch_s=3), 4, num_workers=1).timeline
+    styles = category_styles(shown_categories(timeline))
+    picture = plots.plot_input_parts({"text": {part: seconds(1) for part in ("ingest", "prep", "fetch")}})
+    drawn = {tuple(patch.get_facecolor()): patch.get_hatch() for patch in picture.axes[0].patches}
+    assert drawn == {to_rgba(color): hatch for color, hatch in (styles[name] for name in ("train", "prep", "fetch"))}
 
 
 def test_waits_foretold_and_measured() -> None:
