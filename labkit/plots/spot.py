@@ -132,11 +132,8 @@ def plot_spot_job(ran: Simulation, window: NDArray[np.bool_], index: int = 0, *,
             (("spot is there", window[: len(held)]), ("spot held", held == SPOT), ("on demand held", held == ON_DEMAND))
         ):
             at = -0.07 * (row + 1) * top
-            for start, end in _runs(mask):
-                axes.broken_barh(
-                    [(hours[start], hours[end] - hours[start])], (at, 0.05 * top), color=COLORS[row + 2],
-                    hatch=HATCHES[row], linewidth=0,
-                )  # fmt: skip
+            spans = [(hours[start], hours[end] - hours[start]) for start, end in _runs(mask)]
+            axes.broken_barh(spans, (at, 0.05 * top), color=COLORS[row + 2], hatch=HATCHES[row], linewidth=0)
             axes.plot([], [], color=COLORS[row + 2], linewidth=6, label=f"bar {row + 1}: {name}")
         axes.axvline(job.deadline_s / 3600, color=INK, linestyle=":")
         axes.set_ylim(-0.23 * top, top)

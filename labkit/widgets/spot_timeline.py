@@ -21,7 +21,7 @@ from labkit.widgets.panel import Panel
 __all__ = ["POLICIES", "spot_timeline"]
 
 POLICIES = ("planned", "uniform progress", "greedy", "on demand")
-_H, _STEP_S = 3600.0, 1800.0  # half an hour: the plan is made anew in a tenth of a second
+_H, _STEP_S = 3600.0, 1800.0  # half an hour: the plan is made anew in some hundredths of a second
 
 
 def spot_timeline(*, work_h: float = 24.0, restart_h: float = 0.5, seed: int = 0) -> Panel:
