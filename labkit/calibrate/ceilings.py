@@ -12,7 +12,7 @@ from labkit.calibrate.bandwidth import measure_bandwidth, measure_disk
 from labkit.calibrate.collective import measure_all_reduce
 from labkit.calibrate.matmul import measure_matmul
 from labkit.errors import LabError, NotMeasurableError, UsageError
-from labkit.hardware import Machine, lab_home, machine, supported_dtypes
+from labkit.hardware import Machine, lab_home, machine, model_dtype, supported_dtypes
 from labkit.measure import Figure, Measured, OnProgress, figure_from_dict
 from labkit.records import Run, write_durably
 from labkit.units import MIB
@@ -31,6 +31,7 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 _DTYPES = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}
+_SMALL = 256
 _ALL_REDUCE_BYTES = 16 * MIB
 
 
@@ -84,7 +85,8 @@ def calibrate(profile: str = "quick", *, run: Run | None = None, on_progress: On
             missing[f"matmul {dtype}"] = str(supported.get(dtype, "unknown to this torch"))
             continue
         tell(0.1 + 0.15 * index, f"{dtype} matmul")
-        shapes = [(size, size, size) for size in settings[here.device]]
+        slow = dtype == "bfloat16" and model_dtype(here.device) != dtype  # a product of the usual size takes seconds
+        shapes = [(size, size, size) for size in ((_SMALL,) if slow else settings[here.device])]
         points = measure_matmul(dtype, shapes, repeats=settings["repeats"])
         matmul[dtype] = max((point.flops_per_s for point in points), key=lambda figure: figure.value)
     tell(0.5, "memory bandwidth")

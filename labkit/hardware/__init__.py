@@ -3,7 +3,7 @@
 from labkit.hardware.accelerators import Accelerator, accelerator_reason
 from labkit.hardware.attached import Machine, links, machine
 from labkit.hardware.cgroups import Limit
-from labkit.hardware.dtypes import supported_dtypes
+from labkit.hardware.dtypes import model_dtype, supported_dtypes
 from labkit.hardware.filesystems import filesystem_type, free_bytes, is_network_filesystem
 from labkit.hardware.home import lab_home
 from labkit.hardware.interconnect import Link
@@ -22,5 +22,6 @@ __all__ = [
     "last_level_cache_bytes",
     "links",
     "machine",
+    "model_dtype",
     "supported_dtypes",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from labkit.errors import ModelError
+from labkit.hardware import model_dtype
 from labkit.models.transformer import Transformer, TransformerConfig
 
 __all__ = ["load_tokenizer", "load_transformer", "model_folder", "read_config"]
@@ -77,13 +78,17 @@ def read_config(folder: Path) -> TransformerConfig:
 
 
 def load_transformer(
-    model: str | Path, *, dtype: torch.dtype = torch.bfloat16, device: str | torch.device = "cpu"
+    model: str | Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
 ) -> Transformer:
-    """A Hugging Face folder's weights in the lab's transformer, ready to serve. ModelError when they do not fit."""
+    """A Hugging Face folder's weights in the lab's transformer, ready to serve. ModelError when they do not fit.
+
+    dtype: None takes `hardware.model_dtype`'s, bfloat16 or float32.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = model_folder(model)
+    wanted = dtype or getattr(torch, model_dtype(torch.device(device).type))
     config = read_config(folder)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -96,7 +101,7 @@ def load_transformer(
             raise ModelError(f"The weights in {file} cannot be read ({error}). Copy the model again.") from error
     with torch.device("meta"):  # no memory, no random numbers: the file's tensors become the parameters
         transformer = Transformer(config)
-    state = {name.removeprefix("model."): tensor.to(dtype) for name, tensor in tensors.items()}
+    state = {name.removeprefix("model."): tensor.to(wanted) for name, tensor in tensors.items()}
     if config.tie_word_embeddings and "embed_tokens.weight" in state:
         state["lm_head.weight"] = state["embed_tokens.weight"]
     try:

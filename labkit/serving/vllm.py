@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from labkit.errors import EndpointError, LaunchError, ServerError, UsageError
+from labkit.hardware import model_dtype
 from labkit.launch import free_port, port_is_free
 from labkit.measure import OnProgress, Timeline
 from labkit.serving.endpoint import Endpoint
@@ -35,10 +36,11 @@ class VLLMServer:
     """``with VLLMServer(folder) as server:`` starts it, waits until it is healthy, and ends all of it with the block.
 
     model: a Hugging Face folder, used as it is and offline, or a model id, which vLLM downloads. served_model_name: by
-    default the folder's name. max_model_len (tokens): by default 2048, or the model's own where that is less.
-    kv_cache_bytes, enforce_eager, threads: None takes what suits the device (``vllm_command`` says what); the
-    memory share is for CUDA. preload: libraries for LD_PRELOAD on the CPU (None: those that vLLM recommends, where they
-    are). port: None takes a free one. env is laid over the environment, extra_args come last in the command.
+    default the folder's name. max_model_len (tokens): by default 2048, or the model's own where that is less. dtype:
+    by default `hardware.model_dtype`'s. kv_cache_bytes, enforce_eager, threads: None takes what suits the device
+    (``vllm_command`` says what); the memory share is for CUDA. preload: libraries for LD_PRELOAD on the CPU (None:
+    those that vLLM recommends, where they are). port: None takes a free one. env is laid over the environment,
+    extra_args come last in the command.
 
     Before the start: MissingPackageError, ModelError, UsageError. At the start: ServerError with the cause.
     """
@@ -48,7 +50,7 @@ class VLLMServer:
         model: str | Path,
         *,
         served_model_name: str | None = None,
-        dtype: str = "bfloat16",
+        dtype: str | None = None,
         max_num_seqs: int = 32,
         max_model_len: int | None = None,
         kv_cache_bytes: int | None = None,
@@ -68,7 +70,7 @@ class VLLMServer:
             served_model_name=served_model_name or checked.name,
             offline=checked.folder is not None,
             max_model_len=checked_max_model_len(max_model_len, checked, MAX_MODEL_LEN),
-            dtype=dtype,
+            dtype=dtype or model_dtype(vllm_device()),
             max_num_seqs=max_num_seqs,
             kv_cache_bytes=kv_cache_bytes,
             gpu_memory_utilization=gpu_memory_utilization,

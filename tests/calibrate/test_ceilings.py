@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,22 @@ def test_what_cannot_be_measured_is_missing_with_its_reason(monkeypatch: pytest.
     assert found.missing["matmul bfloat16"] == "no such kernel"
     assert "free" in found.missing["disk"]
     assert calibrate.load().missing == found.missing
+
+
+def test_a_dtype_without_instructions_is_measured_on_a_small_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ceilings._SETTINGS, "quick", SMALL)
+    asked: dict[str, list[tuple[int, int, int]]] = {}
+
+    def measured(dtype: str, shapes: list[tuple[int, int, int]], **rest: Any) -> Any:
+        asked[dtype] = shapes
+        return calibrate.measure_matmul(dtype, [(8, 8, 8)], repeats=1, device="cpu")
+
+    monkeypatch.setattr(ceilings, "measure_matmul", measured)
+    monkeypatch.setattr(ceilings, "supported_dtypes", lambda here: {"float32": True, "bfloat16": True})
+    monkeypatch.setattr(ceilings, "model_dtype", lambda device: "float32")
+    calibrate.calibrate("quick")
+    assert asked["bfloat16"] == [(256, 256, 256)]
+    assert asked["float32"] == [(size,) * 3 for size in SMALL[machine().device]]
 
 
 def test_a_machine_without_ceilings_and_a_torn_file(lab_home: Path) -> None:

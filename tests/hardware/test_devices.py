@@ -183,3 +183,12 @@ def test_a_dtype_that_multiplies_wrongly_or_not_at_all_is_told(monkeypatch: pyte
 
     monkeypatch.setattr(hardware.dtypes, "matmul", refuse)
     assert set(hardware.supported_dtypes().values()) == {"no kernel for it"}
+
+
+def test_a_model_is_served_in_what_the_processor_multiplies_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hardware.model_dtype("cuda") == "bfloat16"
+    for answer, dtype in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda answer=answer: answer)
+        assert hardware.model_dtype("cpu") == dtype
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert hardware.model_dtype("cpu") == "float32"

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labkit.hardware import model_dtype
 from labkit.models import Transformer
 from labkit.models.transformer import Attend, Block, rotate
 
@@ -83,10 +84,7 @@ def can_pack(transformer: Transformer) -> bool:
     if not isinstance(cast(object, transformer.layers), nn.ModuleList):  # packed by another runner, before
         return False
     weight = transformer.embed_tokens.weight
-    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16:
-        return False
-    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(has_onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and model_dtype("cpu") == "bfloat16"
 
 
 def pack_weights(transformer: Transformer) -> None:
