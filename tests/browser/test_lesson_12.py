@@ -8,7 +8,7 @@ import pytest
 
 from .steps import bet_then_run, move_widgets, opened
 
-pytestmark = [pytest.mark.alone, pytest.mark.browser, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.alone, pytest.mark.browser, pytest.mark.timeout(540)]
 
 
 def test_the_lesson_runs_to_its_end_and_its_widgets_work(browser_page: Any) -> None:
@@ -17,6 +17,6 @@ def test_the_lesson_runs_to_its_end_and_its_widgets_work(browser_page: Any) -> N
     opened(page)
     browser_page.screenshot("lesson-12-start")
 
-    bet_then_run(browser_page, path, bet_cell="step_guess = widgets.predict", name="lesson-12", deadline_s=300)
+    bet_then_run(browser_page, path, bet_cell="step_guess = widgets.predict", name="lesson-12", deadline_s=400)
     move_widgets(browser_page, name="lesson-12")
     assert browser_page.errors == []
