@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from labkit.errors import DataError, UsageError
 from labkit.loader.delays import DelayedPrepare, delayed_step, work
@@ -149,6 +152,25 @@ def test_jobs_in_turns() -> None:
     assert [one.compute("").value for one in fed["fast"]] == pytest.approx([0.1, 0.1])
     with pytest.raises(UsageError, match="At least one round"):
         train_in_turns(jobs, rounds=0, steps=1)
+
+
+class Workers(Dataset[int]):
+    """Each sample is the process that prepared it."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        return os.getpid()
+
+
+def test_each_feed_has_workers_of_its_own_and_leaves_none() -> None:
+    seen: list[int] = []
+    jobs = {"one": (make_loader(Workers(), 1, num_workers=1), lambda batch: seen.append(int(batch)))}
+    for processes in (1, 2):  # the same loader twice
+        train_in_turns(jobs, rounds=2, steps=3, warmup=0)
+        assert (len(set(seen)), len(seen)) == (processes, 6 * processes)
+        assert not [process for process in multiprocessing.active_children() if process.pid in seen]
 
 
 class Named:

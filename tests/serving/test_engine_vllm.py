@@ -1,4 +1,4 @@
-"""The lab's engine against vLLM on the same model in bfloat16: the same answers, but for ties."""
+"""The lab's engine against vLLM on the same model in this machine's dtype: the same answers, but for ties."""
 
 from __future__ import annotations
 
