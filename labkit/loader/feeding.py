@@ -170,7 +170,7 @@ def train_from_each(
     if rounds < 1 or epoch_steps % 2 or math.gcd(epoch_steps // 2, turns) != 1:
         raise UsageError(
             f"At least one round, and half an epoch's batches without a common factor with the number of storages; got "
-            f"{rounds} rounds, {epoch_steps} batches an epoch and {turns} storages."
+            f"{rounds} rounds, {epoch_steps} batches an epoch and {turns} storages. Take two batches more or fewer."
         )
     endless = dataset.on(StoragesInTurn(list(storages.values()), reads)).repeated((rounds + 2) * turns)
     seen: dict[str, list[Fed]] = {name: [] for name in storages}
