@@ -151,39 +151,38 @@ def train_from_each(
     storages: Mapping[str, Storage],
     *,
     batch_size: int,
-    epoch_steps: int,
-    reads: int,
+    passes: int,
     rounds: int,
     clock: Clock = time.perf_counter,
     on_progress: OnProgress | None = None,
 ) -> dict[str, tuple[Fed, ...]]:
-    """One worker fetches two batches from each storage in turn: what each round gave, by storage.
+    """One worker fetches so many passes over the data from each storage in turn: what each turn gave, by storage.
 
-    What slows the machine, or this worker, for longer than a few batches slows all of them alike. A round has as many
-    epochs as there are storages, so that each batch comes from each storage once. A wait is put down to the batch that
-    ended it: right as long as the device is starved and nothing lies ready.
+    What slows the machine, or this worker, for longer than a round slows all of them alike. The first round does not
+    count. A turn should take a second or more: a worker's interpreter hands a batch over when it has a moment, as late
+    as the next batch is ready, and what a turn leaves waiting is put down to the next storage.
 
-    epoch_steps: batches of the dataset, an even number. reads: requests that two batches take. UsageError: no round,
-    or epochs that would bring a batch from the same storage each time.
+    UsageError: no pass, no round, or data that batches of this size do not divide.
     """
-    turns = len(storages)
-    if rounds < 1 or epoch_steps % 2 or math.gcd(epoch_steps // 2, turns) != 1:
+    if passes < 1 or rounds < 1 or dataset.num_samples % batch_size:
         raise UsageError(
-            f"At least one round, and half an epoch's batches without a common factor with the number of storages; got "
-            f"{rounds} rounds, {epoch_steps} batches an epoch and {turns} storages. Take two batches more or fewer."
+            f"At least one pass and one round, and samples that are whole batches; got {passes} passes, {rounds} "
+            f"rounds and {dataset.num_samples} samples in batches of {batch_size}. Take a size that divides them."
         )
-    endless = dataset.on(StoragesInTurn(list(storages.values()), reads)).repeated((rounds + 2) * turns)
+    reads, steps = passes * dataset.num_reads, passes * dataset.num_samples // batch_size
+    in_turn = dataset.on(StoragesInTurn(list(storages.values()), reads))
+    # One pass more than is used: a worker reads ahead.
+    loader = make_loader(in_turn.repeated((rounds + 1) * len(storages) * passes + 1), batch_size, num_workers=1)
     seen: dict[str, list[Fed]] = {name: [] for name in storages}
-    with Feed(make_loader(endless, batch_size, num_workers=1), clock=clock) as feed:
-        feed.train(step, 2 * turns)  # not counted: the worker starts, and has read ahead
-        for number in range(rounds):
-            if on_progress:
-                on_progress(number / rounds, f"round {number + 1} of {rounds}")
-            fed = feed.train(step, turns * epoch_steps)
+    with Feed(loader, clock=clock) as feed:
+        for number in range(rounds + 1):
             for turn, name in enumerate(storages):
-                own = [index for index in range(turns * epoch_steps) if index // 2 % turns == turn]
-                waits, computes = ([seconds[index] for index in own] for seconds in (fed.wait_s, fed.compute_s))
-                seen[name].append(Fed(wait_s=tuple(waits), compute_s=tuple(computes)))
+                if on_progress:
+                    done = (number + turn / len(storages)) / (rounds + 1)
+                    on_progress(done, f"round {number} of {rounds}: {name}" if number else "warm-up")
+                fed = feed.train(step, steps)
+                if number:
+                    seen[name].append(fed)
     return {name: tuple(of_storage) for name, of_storage in seen.items()}
 
 

@@ -53,5 +53,14 @@ class Samples(Dataset[Tensor]):
         return Samples(self.locations * times, self.prepare, storage=self.storage)
 
     @property
+    def num_samples(self) -> int:
+        return len(self.locations)
+
+    @property
+    def num_reads(self) -> int:
+        """Requests of one pass."""
+        return len(self.locations)
+
+    @property
     def bytes_per_sample(self) -> float:
         return sum(where.num_bytes for where in self.locations) / len(self.locations)

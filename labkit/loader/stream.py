@@ -38,5 +38,14 @@ class ShardStream(IterableDataset[Tensor]):
         return ShardStream(passes, self.unpack, storage=self.storage)
 
     @property
+    def num_samples(self) -> int:
+        return self.shards.num_samples
+
+    @property
+    def num_reads(self) -> int:
+        """Requests of one pass, by all workers together."""
+        return len(self.shards.shards)
+
+    @property
     def bytes_per_sample(self) -> float:
         return self.shards.bytes_per_sample

@@ -33,7 +33,6 @@ __all__ = ["bandwidth_off", "injected_delay_off", "overlap", "repaired_shortfall
 
 BATCH, EPOCH_STEPS = 8, 4
 SPEEDS = {"known": (8e6, 0.002), "near": (10e6, 0.001), "far": (4e6, 0.003)}  # bytes/s, s a request
-READS = {"raw text": 16, "gzip text": 1, "tar of JPEGs": 1}  # of two batches of 8; shards hold 16
 PUT_IN_S = {"ingest": 0.04, "prep": 0.048, "fetch": 0.064}  # a batch
 
 
@@ -160,13 +159,12 @@ def stall_off() -> measure.Measured:
     off = []
     with _datasets() as data, ExitStack() as stack:
         links = {where: stack.enter_context(storage.ThrottledStorage(*speed)) for where, speed in SPEEDS.items()}
-        for name, reads in READS.items():
-            size = BATCH * data[name].bytes_per_sample
-            fed = feeding.train_from_each(
-                data[name], _step(), links, batch_size=BATCH, epoch_steps=EPOCH_STEPS, reads=reads, rounds=40
-            )
+        for name in ("raw text", "gzip text", "tar of JPEGs"):
+            of_one = data[name]
+            size, reads = BATCH * of_one.bytes_per_sample, BATCH * of_one.num_reads / of_one.num_samples  # a batch
+            fed = feeding.train_from_each(of_one, _step(), links, batch_size=BATCH, passes=8, rounds=12)
             fetch_s = {
-                where: sizing.fetch_s(size, reads / 2, bytes_per_s=rate, latency_s=latency_s)
+                where: sizing.fetch_s(size, reads, bytes_per_s=rate, latency_s=latency_s)
                 for where, (rate, latency_s) in SPEEDS.items()
             }
             for where in ("near", "far"):

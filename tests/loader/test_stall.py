@@ -17,11 +17,12 @@ from labkit.errors import DataError, UsageError
 from labkit.loader.delays import DelayedPrepare, delayed_step, work
 from labkit.loader.differential import stall_differential
 from labkit.loader.feeding import Fed, Feed, make_loader, train_from_each, train_in_turns
+from labkit.loader.gzip_format import gzip_stream, write_gzip
 from labkit.loader.pipeline import InputPipeline
 from labkit.loader.samples import Location, Samples
 from labkit.loader.simulated_feed import simulate_feed
 from labkit.loader.sizing import fed_share, fetch_s, fleet_bandwidth, price_of_useful_hour, requests_in_flight
-from labkit.loader.storage import StoragesInTurn
+from labkit.loader.storage import LOCAL, Storage, StoragesInTurn
 
 
 class Clock:
@@ -183,9 +184,20 @@ class Named:
         return f"{self.name}{offset}".encode()
 
 
-@pytest.mark.parametrize("epoch_steps", [4, 8])
-def test_each_batch_comes_from_each_storage_once_a_round(epoch_steps: int) -> None:
-    places = [Location(path=Path("x"), offset=index, num_bytes=1) for index in range(2 * epoch_steps)]
+class Logged:
+    """This machine's files; each read writes the storage's name down."""
+
+    def __init__(self, name: str, log: Path) -> None:
+        self.name, self.log = name, log
+
+    def read(self, path: Path, offset: int = 0, num_bytes: int = -1) -> bytes:
+        with self.log.open("a") as log:
+            log.write(self.name)
+        return LOCAL.read(path, offset, num_bytes)
+
+
+def test_each_storage_in_turn_gives_all_the_data() -> None:
+    places = [Location(path=Path("x"), offset=index, num_bytes=1) for index in range(8)]
     data = Samples(places, lambda content: torch.tensor(list(content.ljust(3))))
     seen: list[str] = []
     fed = train_from_each(
@@ -193,19 +205,23 @@ def test_each_batch_comes_from_each_storage_once_a_round(epoch_steps: int) -> No
         lambda batch: seen.append("".join(map(chr, batch[0].tolist())).strip()),
         {name: Named(name) for name in "abc"},
         batch_size=2,
-        epoch_steps=epoch_steps,
-        reads=4,
+        passes=2,
         rounds=2,
     )
-    rounds = seen[6 : 6 + 3 * epoch_steps], seen[6 + 3 * epoch_steps :]
-    assert seen[:8] == [
-        f"{name}{index % (2 * epoch_steps)}" for index, name in zip(range(0, 16, 2), "aabbccaa", strict=True)
-    ]
-    for of_round in rounds:
-        assert sorted(of_round) == sorted(f"{name}{index}" for name in "abc" for index in range(0, 2 * epoch_steps, 2))
-    assert {name: [len(one.wait_s) for one in of] for name, of in fed.items()} == dict.fromkeys(
-        "abc", [epoch_steps] * 2
-    )
+    a_round = [f"{name}{index}" for name in "abc" for index in (0, 2, 4, 6, 0, 2, 4, 6)]
+    assert seen == 3 * a_round  # the first one does not count
+    assert [len(one.wait_s) for of in fed.values() for one in of] == [8] * 6
+
+
+def test_a_shard_stream_asks_each_storage_for_whole_shards(tmp_path: Path) -> None:
+    folders = write_gzip(tmp_path, [bytes([65 + index]) for index in range(8)], samples_per_shard=4, data_version="1")
+    data = gzip_stream(folders, lambda content: torch.tensor(content[0]))
+    assert (data.num_samples, data.num_reads) == (8, 2)
+    log = tmp_path / "log"  # a worker reads: what it counts in its own memory is not seen here
+    storages: dict[str, Storage] = {name: Logged(name, log) for name in "ab"}
+    fed = train_from_each(data, print, storages, batch_size=2, passes=3, rounds=2)
+    assert [len(one.wait_s) for one in fed["a"] + fed["b"]] == [12] * 4
+    assert log.read_text().startswith(3 * ("a" * 6 + "b" * 6))
 
 
 def test_a_wait_is_put_down_to_the_storage_of_its_batch() -> None:
@@ -214,20 +230,16 @@ def test_a_wait_is_put_down_to_the_storage_of_its_batch() -> None:
     clock = Clock()
     slow = delayed_step(lambda batch: clock.sleep(2.0 * bool(batch.any())), 1.0, sleep=clock.sleep)
     fed = train_from_each(
-        data, slow, {"a": Named("a"), "b": Named("b"), "c": Named("c")}, batch_size=2, epoch_steps=4, reads=4, rounds=3,
-        clock=clock,
-    )  # fmt: skip
+        data, slow, {"a": Named("a"), "b": Named("b"), "c": Named("c")}, batch_size=2, passes=1, rounds=3, clock=clock
+    )
     assert {name: {one.compute("").value for one in of} for name, of in fed.items()} == {"a": {1}, "b": {3}, "c": {1}}
 
 
-@pytest.mark.parametrize(("rounds", "epoch_steps"), [(0, 4), (1, 5), (1, 6)])
-def test_rounds_that_would_not_be_fair(rounds: int, epoch_steps: int) -> None:
-    data = Samples([Location(path=Path("x"), num_bytes=1)], prepare=lambda content: torch.tensor(0))
-    with pytest.raises(UsageError, match="without a common factor"):
-        train_from_each(
-            data, print, {name: Named(name) for name in "abc"}, batch_size=1, epoch_steps=epoch_steps, reads=1,
-            rounds=rounds,
-        )  # fmt: skip
+@pytest.mark.parametrize(("rounds", "passes", "batch_size"), [(0, 1, 2), (1, 0, 2), (1, 1, 3)])
+def test_turns_that_cannot_be(rounds: int, passes: int, batch_size: int) -> None:
+    data = Samples([Location(path=Path("x"), num_bytes=1)] * 4, prepare=lambda content: torch.tensor(0))
+    with pytest.raises(UsageError, match="a size that divides them"):
+        train_from_each(data, print, {"a": Named("a")}, batch_size=batch_size, passes=passes, rounds=rounds)
     for storages, reads_each in (([], 1), ([Named("a")], 0)):
         with pytest.raises(UsageError, match="At least one storage"):
             StoragesInTurn(storages, reads_each)
