@@ -45,9 +45,9 @@ class PagedStep:
     positions: Tensor  # (N,)
     places: Tensor  # (N · 2 · num_kv_heads,) where each head's key, then value, of a token goes
     num_decodes: int
-    tables: Tensor  # (2 · D · num_kv_heads · max_blocks,) pieces of each decoding sequence, padded with block 0's
+    tables: tuple[Tensor, Tensor]  # (D · num_kv_heads · max_blocks,) each: pieces of keys and values, padded by block 0
     mask: Tensor  # (D · num_kv_heads, 1, max_blocks · block_size) 0 for a sequence's own, -inf for what pads its blocks
-    read: Tensor  # (as many as tables, numbers of a piece) what they hold: memory that every layer uses again
+    read: tuple[Tensor, ...]  # (as many, numbers of a piece) each: what they hold, memory that every layer uses again
     prefills: list[tuple[int, int]]  # each prompt's range of tokens
 
     @classmethod
@@ -71,7 +71,7 @@ class PagedStep:
         heads = torch.arange(cache.pieces_per_block, device=device)
         blocks = torch.tensor(tables, dtype=torch.long, device=device).view(num_decodes, 1, widest)
         pieces = blocks * cache.pieces_per_block + heads[:, None]  # (D, 2 · num_kv_heads, max_blocks)
-        pieces = torch.cat(pieces.chunk(2, dim=1)).flatten()  # every key before the first value
+        keys, values = (part.flatten() for part in pieces.chunk(2, dim=1))
         lengths = torch.tensor([len(s.tokens) for s in decoding], device=device)
         padding = torch.arange(widest * size, device=device) >= lengths[:, None]  # (D, max_blocks · block_size)
         mask = torch.zeros(padding.shape, dtype=cache.values.dtype, device=device).masked_fill_(padding, -torch.inf)
@@ -81,9 +81,9 @@ class PagedStep:
             positions=torch.tensor(positions, device=device),
             places=(torch.tensor(places, device=device)[:, None] + heads * size).flatten(),
             num_decodes=num_decodes,
-            tables=pieces,
+            tables=(keys, values),
             mask=mask.repeat_interleave(cache.pieces_per_block // 2, dim=0)[:, None],
-            read=cache.values.new_empty((len(pieces), cache.by_piece[0].shape[1])),
+            read=cache.values.new_empty((2, len(keys), cache.by_piece[0].shape[1])).unbind(),
             prefills=prefills,
         )
 
@@ -97,8 +97,10 @@ class PagedStep:
 
     def _decode(self, layer: int, q: Tensor) -> Tensor:
         heads, head_dim = q.shape[1:]
-        torch.index_select(self.cache.by_piece[layer], 0, self.tables, out=self.read)
-        k, v = self.read.view(2, len(self.mask), -1, head_dim)  # (D · num_kv_heads, places, head_dim) each
+        # Keys and values apart: the core that copies a sequence's part is then the one that multiplies with it.
+        for table, part in zip(self.tables, self.read, strict=True):
+            torch.index_select(self.cache.by_piece[layer], 0, table, out=part)
+        k, v = (part.view(len(self.mask), -1, head_dim) for part in self.read)  # (D · num_kv_heads, places, head_dim)
         # The query heads that share a key head are handed over as its rows: no key is copied for them.
         q = q.reshape(len(self.mask), -1, head_dim)
         scores = torch.baddbmm(self.mask, q, k.transpose(1, 2), alpha=head_dim**-0.5)
