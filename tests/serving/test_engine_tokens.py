@@ -106,3 +106,12 @@ def test_sampling_is_greedy_at_zero_and_follows_the_logits_above() -> None:
     assert set(sample(logits, [0.0] * 4000)) == {0}
     hot = torch.tensor(sample(logits, [100.0] * 4000, torch.Generator().manual_seed(0)))
     assert torch.bincount(hot).min() > 1100
+
+
+@pytest.mark.parametrize("vocab_size", [7, 256, 1000, 1024])
+def test_greedy_takes_the_first_of_equals(vocab_size: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randint(-9, 4, (40, vocab_size), generator=draw).bfloat16()  # the largest comes many times
+    logits[0] = -torch.inf
+    logits[1, -1] = 9
+    assert sample(logits, [0.0] * 40) == logits.float().numpy().argmax(axis=1).tolist()
