@@ -63,12 +63,13 @@ class Norm:
     its LayerNorm is its RMSNorm."""
 
     def __init__(self, norm: nn.RMSNorm) -> None:
-        self.weight = torch.cat((norm.weight, norm.weight)).detach()
-        self.size, self.eps = norm.weight.numel(), cast(float, norm.eps)  # the transformer's norms all have one
+        self.weight = torch.stack((norm.weight, norm.weight)).detach()  # (2, hidden_size)
+        self.signs = norm.weight.new_tensor([[1.0], [-1.0]])
+        self.eps = cast(float, norm.eps)  # the transformer's norms all have one
 
     def __call__(self, x: Tensor) -> Tensor:
-        both = F.layer_norm(torch.cat((x, -x), dim=-1), (2 * self.size,), self.weight, None, self.eps)
-        return both[..., : self.size]
+        both = x.unsqueeze(-2) * self.signs  # (..., 2, hidden_size)
+        return F.layer_norm(both, self.weight.shape, self.weight, None, self.eps).select(-2, 0)
 
 
 def _packed(*linears: nn.Linear) -> Tensor:
