@@ -6,12 +6,17 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.models import TransformerConfig, causal_attention
 from labkit.serving.engine.sequence import Sequence
 
 __all__ = ["PagedCache", "PagedStep"]
+
+# Keys, over all heads, up to which one fused operation is faster than four that share the work better between cores:
+# on two cores 18 against 46 µs for 64 places of one sequence's three heads, 361 against 163 for 128 of 32 sequences.
+FEW_PLACES = 1536
 
 
 class PagedCache:
@@ -103,5 +108,8 @@ class PagedStep:
         k, v = (part.view(len(self.mask), -1, head_dim) for part in self.read)  # (D · num_kv_heads, places, head_dim)
         # The query heads that share a key head are handed over as its rows: no key is copied for them.
         q = q.reshape(len(self.mask), -1, head_dim)
-        scores = torch.baddbmm(self.mask, q, k.transpose(1, 2), alpha=head_dim**-0.5)
+        if k.shape[0] * k.shape[1] <= FEW_PLACES:
+            seen = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], attn_mask=self.mask[:, None])
+            return seen.reshape(-1, heads, head_dim)
+        scores = torch.add(self.mask, torch.bmm(q, k.transpose(1, 2)), alpha=head_dim**-0.5)
         return torch.bmm(scores.softmax(-1), v).view(-1, heads, head_dim)
