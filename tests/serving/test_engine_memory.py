@@ -30,12 +30,13 @@ def count():
 
 returned = count()
 assert keep_freed_memory()
+count()
 print(returned, count())
 """
     counted = subprocess.run([sys.executable, "-c", faults], capture_output=True, text=True, check=True).stdout
     returned, kept = map(int, counted.split())
     assert returned >= 200  # of huge pages there are 512 times fewer
-    assert kept < returned / 5
+    assert kept < returned / 20
 
 
 def test_a_system_without_glibc_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
