@@ -164,7 +164,7 @@ def train_from_each(
 
     UsageError: no pass, no round, or data that batches of this size do not divide.
     """
-    if passes < 1 or rounds < 1 or dataset.num_samples % batch_size:
+    if passes < 1 or rounds < 1 or batch_size < 1 or dataset.num_samples % batch_size:
         raise UsageError(
             f"At least one pass and one round, and samples that are whole batches; got {passes} passes, {rounds} "
             f"rounds and {dataset.num_samples} samples in batches of {batch_size}. Take a size that divides them."

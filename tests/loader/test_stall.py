@@ -235,7 +235,7 @@ def test_a_wait_is_put_down_to_the_storage_of_its_batch() -> None:
     assert {name: {one.compute("").value for one in of} for name, of in fed.items()} == {"a": {1}, "b": {3}, "c": {1}}
 
 
-@pytest.mark.parametrize(("rounds", "passes", "batch_size"), [(0, 1, 2), (1, 0, 2), (1, 1, 3)])
+@pytest.mark.parametrize(("rounds", "passes", "batch_size"), [(0, 1, 2), (1, 0, 2), (1, 1, 3), (1, 1, 0)])
 def test_turns_that_cannot_be(rounds: int, passes: int, batch_size: int) -> None:
     data = Samples([Location(path=Path("x"), num_bytes=1)] * 4, prepare=lambda content: torch.tensor(0))
     with pytest.raises(UsageError, match="a size that divides them"):
