@@ -114,4 +114,6 @@ def test_greedy_takes_the_first_of_equals(vocab_size: int) -> None:
     logits = torch.randint(-9, 4, (40, vocab_size), generator=draw).bfloat16()  # the largest comes many times
     logits[0] = -torch.inf
     logits[1, -1] = 9
-    assert sample(logits, [0.0] * 40) == logits.float().numpy().argmax(axis=1).tolist()
+    first = logits.float().numpy().argmax(axis=1).tolist()
+    assert sample(logits, [0.0] * 40) == first
+    assert sample(logits.t().contiguous().t(), [0.0] * 40) == first  # however they lie in memory

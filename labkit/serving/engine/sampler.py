@@ -26,6 +26,6 @@ def _most_likely(logits: Tensor) -> Tensor:
     fast as argmax, and amax, which does not ask where, four times as fast as max."""
     if logits.shape[-1] % 256:
         return logits.max(dim=-1).indices
-    parts = logits.view(len(logits), -1, 256)  # (B, vocab_size / 256, 256)
+    parts = logits.reshape(len(logits), logits.shape[-1] // 256, 256)  # (B, vocab_size / 256, 256)
     part = parts.amax(dim=-1).max(dim=-1).indices
     return 256 * part + parts[torch.arange(len(part), device=part.device), part].max(dim=-1).indices
