@@ -91,7 +91,7 @@ def vllm_over_engine(batch: int) -> Measured:
     bound = batch / linear_layers_s(batch)
     print(
         f"         {batch} at once: ours {np.median(ours):.0f} tokens/s, vLLM {np.median(theirs):.0f}, "
-        f"the linear layers alone {bound:.0f}",
+        f"the linear layers alone {bound:.0f}; our attention {'compiled' if runner().cache.kernel else 'in torch'}",
         flush=True,
     )
     return Measured.from_samples(f"vLLM ÷ ours at {batch}", ratios, "×")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -10,35 +11,59 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.models import TransformerConfig, causal_attention
+from labkit.serving.engine.kernel import paged_attention
 from labkit.serving.engine.sequence import Sequence
 
-__all__ = ["PagedCache", "PagedStep"]
+__all__ = ["PagedCache", "PagedStep", "gathered_attention"]
 
-# Keys, over all heads, up to which one fused operation is faster than four that share the work better between cores:
-# on two cores 18 against 46 µs for 64 places of one sequence's three heads, 361 against 163 for 128 of 32 sequences.
-FEW_PLACES = 1536
+Decode = Callable[[Tensor, Tensor], Tensor]  # (q, a layer's cache) -> what each query gathered, as q
 
 
 class PagedCache:
-    """Every layer's keys and values: (num_layers, num_blocks, 2 · num_kv_heads, block_size, head_dim), keys first.
-
-    A head's part of a block is one piece of memory, so that a sequence's keys of one head can be gathered side by side,
-    as a product of matrices wants them.
-    """
+    """Every layer's keys and values: (num_layers, num_blocks, 2 · num_kv_heads, block_size, head_dim), keys first."""
 
     def __init__(
         self, config: TransformerConfig, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         self.block_size, self.pieces_per_block = block_size, 2 * config.num_key_value_heads
         shape = (config.num_hidden_layers, num_blocks, self.pieces_per_block, block_size, config.head_dim)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        # The same memory seen by place and by piece, made once: every view in every layer costs a microsecond.
-        self.by_place = [layer.flatten(0, 2) for layer in self.values]
-        self.by_piece = [layer.flatten(0, 1).flatten(1) for layer in self.values]
+        self.layers = torch.zeros(shape, dtype=dtype, device=device).unbind()
+        # The same memory seen by place, made once: a view in every layer costs a microsecond.
+        self.by_place = [layer.flatten(0, 2) for layer in self.layers]
+        self.kernel = None
+        if dtype == torch.bfloat16 and device.type == "cpu":
+            heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+            self.kernel = paged_attention(
+                num_heads=heads, num_kv_heads=kv_heads, head_dim=config.head_dim, block_size=block_size
+            )
 
     @property
     def num_bytes(self) -> int:
-        return self.values.nbytes
+        return sum(layer.nbytes for layer in self.layers)
+
+    def decode(self, tables: Tensor, lengths: Tensor) -> Decode:
+        """One step's attention of D sequences, in every layer: (D, max_blocks) block tables and (D,) lengths."""
+        kernel = self.kernel
+        if kernel is None:
+            return gathered_attention(tables, lengths, self.pieces_per_block, self.block_size)
+        return lambda q, layer: kernel(q, layer, tables, lengths)
+
+
+def gathered_attention(tables: Tensor, lengths: Tensor, pieces_per_block: int, block_size: int) -> Decode:
+    """In torch's operations: each sequence's keys and values are copied side by side, then attended to."""
+    num_seqs, max_blocks = tables.shape
+    # A head's part of a block is one piece of memory: (D, 2 · num_kv_heads, max_blocks), as they are to lie.
+    pieces = tables[:, None] * pieces_per_block + torch.arange(pieces_per_block, device=tables.device)[:, None]
+    mask = (torch.arange(max_blocks * block_size, device=tables.device) < lengths[:, None])[:, None, None]
+
+    def decode(q: Tensor, layer: Tensor) -> Tensor:
+        read = layer.flatten(0, 1)[pieces]  # (D, 2 · num_kv_heads, max_blocks, block_size, head_dim)
+        k, v = read.flatten(2, 3).chunk(2, dim=1)
+        # The query heads that share a key head are handed over as its rows: no key is copied for them.
+        shared = q.reshape(num_seqs, pieces_per_block // 2, -1, q.shape[-1])
+        return F.scaled_dot_product_attention(shared, k, v, attn_mask=mask).reshape(q.shape)
+
+    return decode
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,9 +75,7 @@ class PagedStep:
     positions: Tensor  # (N,)
     places: Tensor  # (N · 2 · num_kv_heads,) where each head's key, then value, of a token goes
     num_decodes: int
-    tables: tuple[Tensor, Tensor]  # (D · num_kv_heads · max_blocks,) each: pieces of keys and values, padded by block 0
-    mask: Tensor  # (D · num_kv_heads, 1, max_blocks · block_size) 0 for a sequence's own, -inf for what pads its blocks
-    read: tuple[Tensor, ...]  # (as many, numbers of a piece) each: what they hold, memory that every layer uses again
+    decode: Decode
     prefills: list[tuple[int, int]]  # each prompt's range of tokens
 
     @classmethod
@@ -74,21 +97,16 @@ class PagedStep:
         widest = max((len(s.blocks) for s in decoding), default=0)
         tables = [s.blocks + [0] * (widest - len(s.blocks)) for s in decoding]
         heads = torch.arange(cache.pieces_per_block, device=device)
-        blocks = torch.tensor(tables, dtype=torch.long, device=device).view(num_decodes, 1, widest)
-        pieces = blocks * cache.pieces_per_block + heads[:, None]  # (D, 2 · num_kv_heads, max_blocks)
-        keys, values = (part.flatten() for part in pieces.chunk(2, dim=1))
-        lengths = torch.tensor([len(s.tokens) for s in decoding], device=device)
-        padding = torch.arange(widest * size, device=device) >= lengths[:, None]  # (D, max_blocks · block_size)
-        mask = torch.zeros(padding.shape, dtype=cache.values.dtype, device=device).masked_fill_(padding, -torch.inf)
         return cls(
             cache=cache,
             tokens=torch.tensor(tokens, device=device),
             positions=torch.tensor(positions, device=device),
             places=(torch.tensor(places, device=device)[:, None] + heads * size).flatten(),
             num_decodes=num_decodes,
-            tables=(keys, values),
-            mask=mask.repeat_interleave(cache.pieces_per_block // 2, dim=0)[:, None],
-            read=cache.values.new_empty((2, len(keys), cache.by_piece[0].shape[1])).unbind(),
+            decode=cache.decode(
+                torch.tensor(tables, dtype=torch.long, device=device).view(num_decodes, widest),
+                torch.tensor([len(s.tokens) for s in decoding], dtype=torch.long, device=device),
+            ),
             prefills=prefills,
         )
 
@@ -96,20 +114,6 @@ class PagedStep:
         """Keep k and v, then let each query see its own sequence: (N, heads, head_dim) -> the same."""
         self.cache.by_place[layer].index_copy_(0, self.places, torch.cat((k, v), dim=1).flatten(0, 1))
         num_decodes = self.num_decodes
-        gathered = [self._decode(layer, q[:num_decodes])] if num_decodes else []
+        gathered = [self.decode(q[:num_decodes], self.cache.layers[layer])] if num_decodes else []
         gathered += [causal_attention(layer, q[None, a:b], k[None, a:b], v[None, a:b])[0] for a, b in self.prefills]
         return gathered[0] if len(gathered) == 1 else torch.cat(gathered)
-
-    def _decode(self, layer: int, q: Tensor) -> Tensor:
-        heads, head_dim = q.shape[1:]
-        # Keys and values apart: the core that copies a sequence's part is then the one that multiplies with it.
-        for table, part in zip(self.tables, self.read, strict=True):
-            torch.index_select(self.cache.by_piece[layer], 0, table, out=part)
-        k, v = (part.view(len(self.mask), -1, head_dim) for part in self.read)  # (D · num_kv_heads, places, head_dim)
-        # The query heads that share a key head are handed over as its rows: no key is copied for them.
-        q = q.reshape(len(self.mask), -1, head_dim)
-        if k.shape[0] * k.shape[1] <= FEW_PLACES:
-            seen = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], attn_mask=self.mask[:, None])
-            return seen.reshape(-1, heads, head_dim)
-        scores = torch.add(self.mask, torch.bmm(q, k.transpose(1, 2)), alpha=head_dim**-0.5)
-        return torch.bmm(scores.softmax(-1), v).view(-1, heads, head_dim)

@@ -1,0 +1,78 @@
+// Decode's attention where the keys and values lie: each sequence's new token reads them through its block table.
+//
+// Compiled for one model: each of KV_HEADS heads of keys and values is shared by GROUP heads of queries, and each head
+// has HEAD_DIM numbers. The cache of a layer is (num_blocks, 2 * KV_HEADS, BLOCK_SIZE, HEAD_DIM), keys first.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+using bfloat16 = uint16_t;  // the upper half of a float
+
+static inline float wide(bfloat16 x) {
+    const uint32_t bits = uint32_t(x) << 16;
+    float y;
+    std::memcpy(&y, &bits, sizeof y);
+    return y;
+}
+
+static inline bfloat16 narrow(float x) {  // to the nearest; of two that are as near, to the even one
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+constexpr int64_t PIECE = BLOCK_SIZE * HEAD_DIM, BLOCK = 2 * KV_HEADS * PIECE, LINE = 64 / sizeof(bfloat16);
+
+// One group of queries of one sequence. Softmax runs along with the blocks (online softmax, Milakov & Gimelshein 2018):
+// when a larger score comes, what was summed up before is scaled down to it.
+static void attend(bfloat16* out, const bfloat16* q, const bfloat16* cache, const int64_t* table, int64_t length) {
+    float query[GROUP][HEAD_DIM], sum[GROUP][HEAD_DIM] = {}, largest[GROUP], total[GROUP] = {};
+    for (int g = 0; g < GROUP; ++g) {
+        largest[g] = -1e30f;
+        for (int i = 0; i < HEAD_DIM; ++i) query[g][i] = wide(q[g * HEAD_DIM + i]) / std::sqrt(float(HEAD_DIM));
+    }
+    for (; length > 0; length -= BLOCK_SIZE, ++table) {
+        const int num_tokens = std::min<int64_t>(length, BLOCK_SIZE);
+        const bfloat16 *keys = cache + *table * BLOCK, *values = keys + KV_HEADS * PIECE;
+        const bfloat16* next = cache + table[length > BLOCK_SIZE] * BLOCK;
+        float weight[GROUP][BLOCK_SIZE], x[HEAD_DIM];
+        for (int t = 0; t < num_tokens; ++t) {  // memory fetches the values while the scores are computed
+            for (int i = 0; i < HEAD_DIM; i += LINE) __builtin_prefetch(values + t * HEAD_DIM + i);
+            for (int i = 0; i < HEAD_DIM; ++i) x[i] = wide(keys[t * HEAD_DIM + i]);
+            for (int g = 0; g < GROUP; ++g) {
+                float score = 0;
+                for (int i = 0; i < HEAD_DIM; ++i) score += query[g][i] * x[i];
+                weight[g][t] = score;
+            }
+        }
+        for (int g = 0; g < GROUP; ++g) {
+            const float before = largest[g];
+            for (int t = 0; t < num_tokens; ++t) largest[g] = std::max(largest[g], weight[g][t]);
+            const float scale = std::exp(before - largest[g]);
+            total[g] *= scale;
+            for (int i = 0; i < HEAD_DIM; ++i) sum[g][i] *= scale;
+            for (int t = 0; t < num_tokens; ++t) total[g] += weight[g][t] = std::exp(weight[g][t] - largest[g]);
+        }
+        for (int t = 0; t < num_tokens; ++t) {  // and here the next block's keys
+            for (int i = 0; i < HEAD_DIM; i += LINE) __builtin_prefetch(next + t * HEAD_DIM + i);
+            for (int i = 0; i < HEAD_DIM; ++i) x[i] = wide(values[t * HEAD_DIM + i]);
+            for (int g = 0; g < GROUP; ++g)
+                for (int i = 0; i < HEAD_DIM; ++i) sum[g][i] += weight[g][t] * x[i];
+        }
+    }
+    for (int g = 0; g < GROUP; ++g)
+        for (int i = 0; i < HEAD_DIM; ++i) out[g * HEAD_DIM + i] = narrow(sum[g][i] / total[g]);
+}
+
+// out: (num_seqs, KV_HEADS * GROUP, HEAD_DIM). q: the same, q_stride numbers from one sequence to the next.
+// tables: (num_seqs, max_blocks) numbers of blocks. lengths: (num_seqs,) tokens, each at least 1.
+extern "C" void paged_attention(bfloat16* out, const bfloat16* q, int64_t q_stride, const bfloat16* cache,
+                                const int64_t* tables, int64_t max_blocks, const int64_t* lengths, int64_t num_seqs) {
+#pragma omp parallel for collapse(2)
+    for (int64_t s = 0; s < num_seqs; ++s)
+        for (int64_t h = 0; h < KV_HEADS; ++h)
+            attend(out + (s * KV_HEADS + h) * GROUP * HEAD_DIM, q + s * q_stride + h * GROUP * HEAD_DIM,
+                   cache + h * PIECE, tables + s * max_blocks, lengths[s]);
+}
