@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from labkit import models, serving
 from labkit.measure import Measured, alternate
 from labkit.serving import engine
 from labkit.serving.engine.packed import linear
+from labkit.serving.vllm_command import found_preload
 
 __all__ = [
     "client_lag",
@@ -50,7 +53,10 @@ def requests(num_requests: int, new_tokens: int = NEW_TOKENS) -> tuple[serving.R
 
 @contextlib.contextmanager
 def vllm(threads: int | None = None) -> Iterator[serving.VLLMServer]:
-    with serving.VLLMServer(models.smollm2(), max_num_seqs=32, enforce_eager=False, threads=threads) as server:
+    preload = found_preload(Path(sys.prefix))
+    with serving.VLLMServer(
+        models.smollm2(), max_num_seqs=32, enforce_eager=False, threads=threads, preload=preload
+    ) as server:
         serving.run_load(server.endpoint, requests(32), concurrency=32)  # warms up
         yield server
 

@@ -53,15 +53,21 @@ def test_the_kernel_attends_to_a_sequences_own_tokens(sizes: tuple[int, int, int
     q, cache, tables, lengths, wanted = blocks_of(*sizes, torch.bfloat16)
     attend = compiled(*sizes)
     assert attend is not None
+    whole, last = cache.clone(), lengths - 1
+    block, place = tables[range(len(LENGTHS)), last // sizes[3]], last % sizes[3]
+    k, v = cache[block, :, place].chunk(2, dim=1)
+    cache[block, :, place] = torch.nan  # the new tokens' keys and values: the kernel is to write them
     # Sums are in float32, and rounded once: half a step of bfloat16, and what the sums of 200 are off by.
-    torch.testing.assert_close(attend(q, cache, tables, lengths).double(), wanted, rtol=2**-8 * 1.02, atol=2e-5)
+    torch.testing.assert_close(attend(q, k, v, cache, tables, lengths).double(), wanted, rtol=2**-8 * 1.02, atol=2e-5)
+    torch.testing.assert_close(cache, whole, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("sizes", SIZES)
 def test_torchs_operations_attend_to_the_same(sizes: tuple[int, int, int, int]) -> None:
     q, cache, tables, lengths, wanted = blocks_of(*sizes, torch.float32)
     decode = gathered_attention(tables, lengths, 2 * sizes[1], sizes[3])
-    got = decode(q, cache.nan_to_num(0.0))  # 0 times NaN would be NaN: the cache begins as zeros
+    unused = torch.empty(0)  # the newest keys and values are in the cache
+    got = decode(cache.nan_to_num(0.0), q, unused, unused)  # 0 times NaN would be NaN: the cache begins as zeros
     torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-5)
 
 

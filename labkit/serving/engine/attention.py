@@ -16,7 +16,8 @@ from labkit.serving.engine.sequence import Sequence
 
 __all__ = ["PagedCache", "PagedStep", "gathered_attention"]
 
-Decode = Callable[[Tensor, Tensor], Tensor]  # (q, a layer's cache) -> what each query gathered, as q
+# (a layer's cache, q, k, v) -> what each query gathered, as q. D tokens, each the newest of its sequence.
+Decode = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class PagedCache:
@@ -46,17 +47,17 @@ class PagedCache:
         kernel = self.kernel
         if kernel is None:
             return gathered_attention(tables, lengths, self.pieces_per_block, self.block_size)
-        return lambda q, layer: kernel(q, layer, tables, lengths)
+        return lambda layer, q, k, v: kernel(q, k, v, layer, tables, lengths)
 
 
 def gathered_attention(tables: Tensor, lengths: Tensor, pieces_per_block: int, block_size: int) -> Decode:
-    """In torch's operations: each sequence's keys and values are copied side by side, then attended to."""
+    """In torch's operations: each sequence's keys and values, the newest among them, are copied side by side."""
     num_seqs, max_blocks = tables.shape
     # A head's part of a block is one piece of memory: (D, 2 · num_kv_heads, max_blocks), as they are to lie.
     pieces = tables[:, None] * pieces_per_block + torch.arange(pieces_per_block, device=tables.device)[:, None]
     mask = (torch.arange(max_blocks * block_size, device=tables.device) < lengths[:, None])[:, None, None]
 
-    def decode(q: Tensor, layer: Tensor) -> Tensor:
+    def decode(layer: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         read = layer.flatten(0, 1)[pieces]  # (D, 2 · num_kv_heads, max_blocks, block_size, head_dim)
         k, v = read.flatten(2, 3).chunk(2, dim=1)
         # The query heads that share a key head are handed over as its rows: no key is copied for them.
@@ -73,7 +74,8 @@ class PagedStep:
     cache: PagedCache
     tokens: Tensor  # (N,)
     positions: Tensor  # (N,)
-    places: Tensor  # (N · 2 · num_kv_heads,) where each head's key, then value, of a token goes
+    first_kept: int  # the token from which on ``attend`` writes keys and values; those before, decode's kernel does
+    places: Tensor  # (tokens from there on · 2 · num_kv_heads,) where each head's key, then value, of a token goes
     num_decodes: int
     decode: Decode
     prefills: list[tuple[int, int]]  # each prompt's range of tokens
@@ -93,6 +95,7 @@ class PagedStep:
             places += [sequence.blocks[p // size] * cache.pieces_per_block * size + p % size for p in fresh]
             if index >= num_decodes:
                 prefills.append((start, len(tokens)))
+        first_kept = num_decodes if cache.kernel else 0
         decoding = batch[:num_decodes]
         widest = max((len(s.blocks) for s in decoding), default=0)
         tables = [s.blocks + [0] * (widest - len(s.blocks)) for s in decoding]
@@ -101,7 +104,10 @@ class PagedStep:
             cache=cache,
             tokens=torch.tensor(tokens, device=device),
             positions=torch.tensor(positions, device=device),
-            places=(torch.tensor(places, device=device)[:, None] + heads * size).flatten(),
+            first_kept=first_kept,
+            places=(
+                torch.tensor(places[first_kept:], dtype=torch.long, device=device)[:, None] + heads * size
+            ).flatten(),
             num_decodes=num_decodes,
             decode=cache.decode(
                 torch.tensor(tables, dtype=torch.long, device=device).view(num_decodes, widest),
@@ -112,8 +118,11 @@ class PagedStep:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Keep k and v, then let each query see its own sequence: (N, heads, head_dim) -> the same."""
-        self.cache.by_place[layer].index_copy_(0, self.places, torch.cat((k, v), dim=1).flatten(0, 1))
-        num_decodes = self.num_decodes
-        gathered = [self.decode(q[:num_decodes], self.cache.layers[layer])] if num_decodes else []
+        if (first := self.first_kept) < len(k):
+            kept = torch.cat((k[first:], v[first:]), dim=1).flatten(0, 1)
+            self.cache.by_place[layer].index_copy_(0, self.places, kept)
+        gathered = []
+        if n := self.num_decodes:
+            gathered.append(self.decode(self.cache.layers[layer], q[:n], k[:n], v[:n]))
         gathered += [causal_attention(layer, q[None, a:b], k[None, a:b], v[None, a:b])[0] for a, b in self.prefills]
         return gathered[0] if len(gathered) == 1 else torch.cat(gathered)

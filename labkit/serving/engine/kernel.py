@@ -16,8 +16,8 @@ from torch import Tensor
 
 __all__ = ["Kernel", "paged_attention"]
 
-# (queries, a layer's cache, block tables, lengths) -> what each query gathered: see paged_attention.cpp
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+# (q, k, v, a layer's cache, block tables, lengths) -> what each query gathered: see paged_attention.cpp
+Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 SOURCE = Path(__file__).with_name("paged_attention.cpp")
 COMPILER = os.environ.get("CXX", "g++")
@@ -45,15 +45,17 @@ def paged_attention(*, num_heads: int, num_kv_heads: int, head_dim: int, block_s
         except (OSError, subprocess.CalledProcessError):
             return None
     number, address = ctypes.c_int64, ctypes.c_void_p
-    function.argtypes = [address, address, number, address, address, number, address, number]
+    tokens = (address, number) * 3
+    function.argtypes = (address, *tokens, address, address, number, address, number)
     function.restype = None
 
-    def kernel(q: Tensor, cache: Tensor, tables: Tensor, lengths: Tensor) -> Tensor:
-        """q: (D, num_heads, head_dim), heads side by side; tables: (D, max_blocks); lengths: (D,); both int64."""
+    def kernel(q: Tensor, k: Tensor, v: Tensor, cache: Tensor, tables: Tensor, lengths: Tensor) -> Tensor:
+        """Of the new tokens q: (D, num_heads, head_dim) and k, v: (D, num_kv_heads, head_dim), heads side by side.
+        k and v are written into the cache. tables: (D, max_blocks) and lengths: (D,), both int64."""
         out = torch.empty(q.shape, dtype=q.dtype)
         function(
-            out.data_ptr(), q.data_ptr(), q.stride(0), cache.data_ptr(), tables.data_ptr(), tables.stride(0),
-            lengths.data_ptr(), len(lengths),
+            out.data_ptr(), q.data_ptr(), q.stride(0), k.data_ptr(), k.stride(0), v.data_ptr(), v.stride(0),
+            cache.data_ptr(), tables.data_ptr(), tables.stride(0), lengths.data_ptr(), len(lengths),
         )  # fmt: skip
         return out
 

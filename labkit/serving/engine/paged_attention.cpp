@@ -1,4 +1,5 @@
-// Decode's attention where the keys and values lie: each sequence's new token reads them through its block table.
+// Decode's attention where keys and values lie: each sequence's new token joins them, and reads them all through the
+// sequence's block table.
 //
 // Compiled for one model: each of KV_HEADS heads of keys and values is shared by GROUP heads of queries, and each head
 // has HEAD_DIM numbers. The cache of a layer is (num_blocks, 2 * KV_HEADS, BLOCK_SIZE, HEAD_DIM), keys first.
@@ -66,13 +67,20 @@ static void attend(bfloat16* out, const bfloat16* q, const bfloat16* cache, cons
         for (int i = 0; i < HEAD_DIM; ++i) out[g * HEAD_DIM + i] = narrow(sum[g][i] / total[g]);
 }
 
-// out: (num_seqs, KV_HEADS * GROUP, HEAD_DIM). q: the same, q_stride numbers from one sequence to the next.
-// tables: (num_seqs, max_blocks) numbers of blocks. lengths: (num_seqs,) tokens, each at least 1.
-extern "C" void paged_attention(bfloat16* out, const bfloat16* q, int64_t q_stride, const bfloat16* cache,
-                                const int64_t* tables, int64_t max_blocks, const int64_t* lengths, int64_t num_seqs) {
+// out: (num_seqs, KV_HEADS * GROUP, HEAD_DIM). q: the same, and k and v: (num_seqs, KV_HEADS, HEAD_DIM), of the new
+// tokens, each with the numbers from one sequence to the next. tables: (num_seqs, max_blocks) numbers of blocks.
+// lengths: (num_seqs,) tokens, the new one among them.
+extern "C" void paged_attention(bfloat16* out, const bfloat16* q, int64_t q_stride, const bfloat16* k, int64_t k_stride,
+                                const bfloat16* v, int64_t v_stride, bfloat16* cache, const int64_t* tables,
+                                int64_t max_blocks, const int64_t* lengths, int64_t num_seqs) {
 #pragma omp parallel for collapse(2)
     for (int64_t s = 0; s < num_seqs; ++s)
-        for (int64_t h = 0; h < KV_HEADS; ++h)
+        for (int64_t h = 0; h < KV_HEADS; ++h) {
+            const int64_t *table = tables + s * max_blocks, last = lengths[s] - 1;
+            bfloat16* key = cache + table[last / BLOCK_SIZE] * BLOCK + h * PIECE + last % BLOCK_SIZE * HEAD_DIM;
+            std::copy_n(k + s * k_stride + h * HEAD_DIM, HEAD_DIM, key);
+            std::copy_n(v + s * v_stride + h * HEAD_DIM, HEAD_DIM, key + KV_HEADS * PIECE);
             attend(out + (s * KV_HEADS + h) * GROUP * HEAD_DIM, q + s * q_stride + h * GROUP * HEAD_DIM,
-                   cache + h * PIECE, tables + s * max_blocks, lengths[s]);
+                   cache + h * PIECE, table, last + 1);
+        }
 }
