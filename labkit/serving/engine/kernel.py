@@ -29,21 +29,21 @@ def paged_attention(*, num_heads: int, num_kv_heads: int, head_dim: int, block_s
 
     Compiling takes a quarter of a second, so that every process compiles its own, for the processor that it runs on.
     """
+    if sys.platform != "linux":
+        return None
     sizes = {"GROUP": num_heads // num_kv_heads, "KV_HEADS": num_kv_heads, "HEAD_DIM": head_dim}
     defined = [f"-D{name}={size}" for name, size in (sizes | {"BLOCK_SIZE": block_size}).items()]
-    if sys.platform != "linux" or head_dim % 32:
-        return None
-    with tempfile.TemporaryDirectory(prefix="labkit-kernel-") as folder:
-        object_file, library = f"{folder}/kernel.o", f"{folder}/kernel.so"
-        compiled = [COMPILER, "-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC", *defined, "-c", str(SOURCE)]
-        try:
+    compiled = [COMPILER, "-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC", *defined, "-c", str(SOURCE)]
+    try:
+        with tempfile.TemporaryDirectory(prefix="labkit-kernel-") as folder:
+            object_file, library = f"{folder}/kernel.o", f"{folder}/kernel.so"
             subprocess.run([*compiled, "-o", object_file], check=True, capture_output=True)
-            # Linked without both of its flags: -ffast-math would round denormals to zero in the whole process, and
+            # Linked without two of its flags: -ffast-math would round denormals to zero in the whole process, and
             # OpenMP's threads are to be the ones that torch has already.
             subprocess.run([COMPILER, "-shared", object_file, "-lm", "-o", library], check=True, capture_output=True)
             function = ctypes.CDLL(library).paged_attention
-        except (OSError, subprocess.CalledProcessError):
-            return None
+    except (OSError, subprocess.CalledProcessError):  # no compiler, an old one, no room
+        return None
     number, address = ctypes.c_int64, ctypes.c_void_p
     tokens = (address, number) * 3
     function.argtypes = (address, *tokens, address, address, number, address, number)
