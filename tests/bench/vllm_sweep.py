@@ -33,7 +33,7 @@ Configuration = dict[str, Any]
 
 
 def configurations(cores: Sequence[int], preload: Sequence[Path]) -> list[Configuration]:
-    """One change at a time around the best one, named as the columns of the table."""
+    """One change at a time around the best one without a preload, named as the columns of the table."""
     every, threads = core_list(cores), len(cores)
     best: Configuration = {"compiled": True, "bind": every, "prefix_caching": True, "preload": ""}
     changes: list[Configuration] = [
