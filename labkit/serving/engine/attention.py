@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.models import TransformerConfig, causal_attention
-from labkit.serving.engine.kernel import paged_attention
+from labkit.serving.engine.kernels import Kernels
 from labkit.serving.engine.sequence import Sequence
 
 __all__ = ["PagedCache", "PagedStep", "gathered_attention"]
@@ -24,19 +24,20 @@ class PagedCache:
     """Every layer's keys and values: (num_layers, num_blocks, 2 · num_kv_heads, block_size, head_dim), keys first."""
 
     def __init__(
-        self, config: TransformerConfig, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
+        self,
+        config: TransformerConfig,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        kernels: Kernels | None,
     ) -> None:
         self.block_size, self.pieces_per_block = block_size, 2 * config.num_key_value_heads
         shape = (config.num_hidden_layers, num_blocks, self.pieces_per_block, block_size, config.head_dim)
         self.layers = torch.zeros(shape, dtype=dtype, device=device).unbind()
         # The same memory seen by place, made once: a view in every layer costs a microsecond.
         self.by_place = [layer.flatten(0, 2) for layer in self.layers]
-        self.kernel = None
-        if dtype == torch.bfloat16 and device.type == "cpu":
-            heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-            self.kernel = paged_attention(
-                num_heads=heads, num_kv_heads=kv_heads, head_dim=config.head_dim, block_size=block_size
-            )
+        self.kernels = kernels
 
     @property
     def num_bytes(self) -> int:
@@ -44,10 +45,10 @@ class PagedCache:
 
     def decode(self, tables: Tensor, lengths: Tensor) -> Decode:
         """One step's attention of D sequences, in every layer: (D, max_blocks) block tables and (D,) lengths."""
-        kernel = self.kernel
-        if kernel is None:
+        kernels = self.kernels
+        if kernels is None:
             return gathered_attention(tables, lengths, self.pieces_per_block, self.block_size)
-        return lambda layer, q, k, v: kernel(q, k, v, layer, tables, lengths)
+        return lambda layer, q, k, v: kernels.paged_attention(q, k, v, layer, tables, lengths)
 
 
 def gathered_attention(tables: Tensor, lengths: Tensor, pieces_per_block: int, block_size: int) -> Decode:
@@ -95,7 +96,7 @@ class PagedStep:
             places += [sequence.blocks[p // size] * cache.pieces_per_block * size + p % size for p in fresh]
             if index >= num_decodes:
                 prefills.append((start, len(tokens)))
-        first_kept = num_decodes if cache.kernel else 0
+        first_kept = num_decodes if cache.kernels else 0
         decoding = batch[:num_decodes]
         widest = max((len(s.blocks) for s in decoding), default=0)
         tables = [s.blocks + [0] * (widest - len(s.blocks)) for s in decoding]

@@ -1,8 +1,9 @@
-"""A block's weights laid out for this processor's matrix unit once, and its passes over values folded into products."""
+"""A block's weights laid out for this processor's matrix unit once, and what lies between its products in one pass."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Sequence as Seq
 from typing import cast
 
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from labkit.hardware import model_dtype
 from labkit.models import Transformer
 from labkit.models.transformer import Attend, Block, rotate
+from labkit.serving.engine.kernels import Kernels
 
-__all__ = ["Norm", "PackedBlock", "can_pack", "linear", "linear_and", "pack_weights"]
+__all__ = ["PackedBlock", "can_pack", "linear", "linear_and", "pack_weights"]
 
 
 def linear(x: Tensor, weight: Tensor, then: str = "none") -> Tensor:
@@ -34,13 +36,17 @@ class PackedBlock:
     No nn.Module: nothing in it is trained, and a call of a module takes as long as a small product.
     """
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, kernels: Kernels | None) -> None:
         attention, mlp = block.self_attn, block.mlp
+        self.kernels = kernels
         self.layer, self.head_dim = attention.layer, attention.head_dim
         self.num_heads, self.num_kv_heads = (
             projection.out_features // attention.head_dim for projection in (attention.q_proj, attention.k_proj)
         )
-        self.input_norm, self.mlp_norm = Norm(block.input_layernorm), Norm(block.post_attention_layernorm)
+        self.input_norm, self.mlp_norm = (
+            (norm.weight.detach(), cast(float, norm.eps))  # the transformer's norms all have one
+            for norm in (block.input_layernorm, block.post_attention_layernorm)
+        )
         self.qkv = _packed(attention.q_proj, attention.k_proj, attention.v_proj)
         self.o = _packed(attention.o_proj)
         self.gate, self.up, self.down = (
@@ -48,28 +54,25 @@ class PackedBlock:
         )
 
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        heads = linear(self.input_norm(x), self.qkv).view(*x.shape[:-1], -1, self.head_dim)
-        turned = rotate(heads[..., : -self.num_kv_heads, :], cos, sin)  # queries and keys at once
-        q, k = turned[..., : self.num_heads, :], turned[..., self.num_heads :, :]
-        gathered = attend(self.layer, q, k, heads[..., -self.num_kv_heads :, :])
+        heads = linear(self._norm(x, *self.input_norm), self.qkv).view(*x.shape[:-1], -1, self.head_dim)
+        q, k, v = self._rotate(heads, cos, sin)
+        gathered = attend(self.layer, q, k, v)
         x = linear_and(gathered.flatten(-2), self.o, x, "add")
-        y = self.mlp_norm(x)
+        y = self._norm(x, *self.mlp_norm)
         y = linear_and(y, self.up, linear(y, self.gate, "swish"), "mul")
         return linear_and(y, self.down, x, "add")
 
+    def _norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        return self.kernels.rms_norm(x, weight, eps) if self.kernels else F.rms_norm(x, weight.shape, weight, eps)
 
-class Norm:
-    """RMSNorm in one kernel: torch has such a one for LayerNorm only. Beside its negative a vector's mean is 0, and so
-    its LayerNorm is its RMSNorm."""
-
-    def __init__(self, norm: nn.RMSNorm) -> None:
-        self.weight = torch.stack((norm.weight, norm.weight)).detach()  # (2, hidden_size)
-        self.signs = norm.weight.new_tensor([[1.0], [-1.0]])
-        self.eps = cast(float, norm.eps)  # the transformer's norms all have one
-
-    def __call__(self, x: Tensor) -> Tensor:
-        both = x.unsqueeze(-2) * self.signs  # (..., 2, hidden_size)
-        return F.layer_norm(both, self.weight.shape, self.weight, None, self.eps).select(-2, 0)
+    def _rotate(self, heads: Tensor, cos: Tensor, sin: Tensor) -> Seq[Tensor]:
+        """(..., heads, head_dim) -> queries and keys, turned, and values."""
+        turned = self.num_heads + self.num_kv_heads
+        if self.kernels:
+            self.kernels.rotate(heads, turned, cos, sin)
+        else:
+            heads[..., :turned, :] = rotate(heads[..., :turned, :], cos, sin)
+        return heads.split_with_sizes((self.num_heads, self.num_kv_heads, self.num_kv_heads), -2)
 
 
 def _packed(*linears: nn.Linear) -> Tensor:
@@ -88,12 +91,12 @@ def can_pack(transformer: Transformer) -> bool:
     return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and model_dtype("cpu") == "bfloat16"
 
 
-def pack_weights(transformer: Transformer) -> None:
+def pack_weights(transformer: Transformer, kernels: Kernels | None) -> None:
     """Replace every block, and the head, by a packed one.
 
     The results are the same up to the order in which products are summed, and to where they are rounded.
     """
-    blocks = [PackedBlock(block) for block in cast(Iterable[Block], transformer.layers)]
+    blocks = [PackedBlock(block, kernels) for block in cast(Iterable[Block], transformer.layers)]
     head = _packed(transformer.lm_head)
     del transformer.layers, transformer.lm_head
     transformer.layers, transformer.lm_head = blocks, lambda x: linear(x, head)  # type: ignore[assignment]

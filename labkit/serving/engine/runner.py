@@ -9,6 +9,7 @@ import torch
 
 from labkit.models import Transformer
 from labkit.serving.engine.attention import PagedCache, PagedStep
+from labkit.serving.engine.kernels import compile_kernels
 from labkit.serving.engine.memory import keep_freed_memory
 from labkit.serving.engine.packed import can_pack, pack_weights
 from labkit.serving.engine.sampler import sample
@@ -34,14 +35,22 @@ class ModelRunner:
     def __init__(
         self, transformer: Transformer, *, num_blocks: int, block_size: int = 16, seed: int = 0, packed: bool = True
     ) -> None:
-        weight = transformer.embed_tokens.weight
+        weight, config = transformer.embed_tokens.weight, transformer.config
         self.num_blocks, self.block_size = num_blocks, block_size
         self.transformer, self.device = transformer.eval(), weight.device
         if self.device.type == "cpu":
             keep_freed_memory()
+        kernels = None
+        if self.device.type == "cpu" and weight.dtype == torch.bfloat16:
+            kernels = compile_kernels(
+                num_heads=config.num_attention_heads,
+                num_kv_heads=config.num_key_value_heads,
+                head_dim=config.head_dim,
+                block_size=block_size,
+            )
         if packed and can_pack(transformer):
-            pack_weights(transformer)
-        self.cache = PagedCache(transformer.config, num_blocks, block_size, weight.dtype, weight.device)
+            pack_weights(transformer, kernels)
+        self.cache = PagedCache(config, num_blocks, block_size, weight.dtype, weight.device, kernels)
         self.generator = torch.Generator(weight.device).manual_seed(seed)
 
     @torch.inference_mode()

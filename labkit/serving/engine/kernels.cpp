@@ -1,5 +1,5 @@
-// Decode's attention where keys and values lie: each sequence's new token joins them, and reads them all through the
-// sequence's block table.
+// What a model step does between its products: RMSNorm, rotary positions, and decode's attention where keys and values
+// lie. Each in one pass, in float32, rounded once.
 //
 // Compiled for one model: each of KV_HEADS heads of keys and values is shared by GROUP heads of queries, and each head
 // has HEAD_DIM numbers. The cache of a layer is (num_blocks, 2 * KV_HEADS, BLOCK_SIZE, HEAD_DIM), keys first.
@@ -24,9 +24,42 @@ static inline bfloat16 narrow(float x) {  // to the nearest; of two that are as 
     return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
+// out and x: (num_tokens, size). weight: (size,).
+extern "C" void rms_norm(bfloat16* out, const bfloat16* x, const bfloat16* weight, float eps, int64_t num_tokens,
+                         int64_t size) {
+#pragma omp parallel for if (num_tokens > 1)
+    for (int64_t t = 0; t < num_tokens; ++t) {
+        const bfloat16* from = x + t * size;
+        float squares = 0;
+        for (int64_t i = 0; i < size; ++i) squares += wide(from[i]) * wide(from[i]);
+        const float scale = 1 / std::sqrt(squares / size + eps);
+        for (int64_t i = 0; i < size; ++i) out[t * size + i] = narrow(wide(from[i]) * scale * wide(weight[i]));
+    }
+}
+
+// Turns the first num_heads heads of every token in place, each pair (x[i], x[i + HEAD_DIM / 2]) by its position's
+// angle. heads: (num_tokens, stride). cos, and sin with its first half negative: (num_positions, HEAD_DIM), which
+// sequences of as many tokens share.
+extern "C" void rotate(bfloat16* heads, int64_t stride, int64_t num_heads, int64_t num_tokens, const bfloat16* cos,
+                       const bfloat16* sin, int64_t num_positions) {
+    constexpr int HALF = HEAD_DIM / 2;
+#pragma omp parallel for if (num_tokens > 1)
+    for (int64_t t = 0; t < num_tokens; ++t)
+        for (int64_t h = 0; h < num_heads; ++h) {
+            bfloat16* x = heads + t * stride + h * HEAD_DIM;
+            const int64_t position = t % num_positions * HEAD_DIM;
+            const bfloat16 *c = cos + position, *s = sin + position;
+            for (int i = 0; i < HALF; ++i) {
+                const float a = wide(x[i]), b = wide(x[i + HALF]);
+                x[i] = narrow(a * wide(c[i]) + b * wide(s[i]));
+                x[i + HALF] = narrow(b * wide(c[i + HALF]) + a * wide(s[i + HALF]));
+            }
+        }
+}
+
 constexpr int64_t PIECE = BLOCK_SIZE * HEAD_DIM, BLOCK = 2 * KV_HEADS * PIECE, LINE = 64 / sizeof(bfloat16);
 
-// One group of queries of one sequence. Softmax runs along with the blocks (online softmax, Milakov & Gimelshein 2018):
+// Attention of one group of queries of one sequence. Softmax runs along with the blocks (online softmax, Milakov & Gimelshein 2018):
 // when a larger score comes, what was summed up before is scaled down to it.
 static void attend(bfloat16* out, const bfloat16* q, const bfloat16* cache, const int64_t* table, int64_t length) {
     float query[GROUP][HEAD_DIM], sum[GROUP][HEAD_DIM] = {}, largest[GROUP], total[GROUP] = {};
@@ -67,6 +100,7 @@ static void attend(bfloat16* out, const bfloat16* q, const bfloat16* cache, cons
         for (int i = 0; i < HEAD_DIM; ++i) out[g * HEAD_DIM + i] = narrow(sum[g][i] / total[g]);
 }
 
+// Each sequence's new token joins its keys and values, and reads them all through the sequence's block table.
 // out: (num_seqs, KV_HEADS * GROUP, HEAD_DIM). q: the same, and k and v: (num_seqs, KV_HEADS, HEAD_DIM), of the new
 // tokens, each with the numbers from one sequence to the next. tables: (num_seqs, max_blocks) numbers of blocks.
 // lengths: (num_seqs,) tokens, the new one among them.

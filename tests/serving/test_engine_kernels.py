@@ -1,4 +1,4 @@
-"""Decode's attention, compiled and in torch's operations: what the definition says, and nothing beside it is read."""
+"""The engine's compiled kernels, and torch's operations in their place: what the definitions say, nothing beside it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ import torch
 from torch import Tensor
 
 from labkit import models
-from labkit.serving.engine import ModelRunner, kernel, run_engine
+from labkit.models.transformer import rotary_tables, rotate
+from labkit.serving.engine import ModelRunner, kernels, run_engine
 from labkit.serving.engine.attention import gathered_attention
 from labkit.serving.workload import chat_requests
 
-needs_compiler = pytest.mark.skipif(shutil.which(kernel.COMPILER) is None, reason="no C++ compiler here")
+needs_compiler = pytest.mark.skipif(shutil.which(kernels.COMPILER) is None, reason="no C++ compiler here")
 SIZES = [(9, 3, 64, 16), (9, 3, 64, 32), (4, 4, 24, 5), (8, 1, 128, 16)]  # heads, of keys, numbers each, block
 LENGTHS = (1, 7, 16, 17, 64, 65, 200, 3)
+HALF_STEP = 2**-8 * 1.02  # rounded once to bfloat16, from a sum in float32
 
 
-def compiled(num_heads: int, num_kv_heads: int, head_dim: int, block_size: int) -> kernel.Kernel | None:
-    return kernel.paged_attention.__wrapped__(
+def compiled(num_heads: int, num_kv_heads: int, head_dim: int, block_size: int) -> kernels.Kernels:
+    found = kernels.compile_kernels.__wrapped__(
         num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, block_size=block_size
     )
+    assert found is not None
+    return found
 
 
 def blocks_of(
@@ -51,14 +55,13 @@ def blocks_of(
 @pytest.mark.parametrize("sizes", SIZES)
 def test_the_kernel_attends_to_a_sequences_own_tokens(sizes: tuple[int, int, int, int]) -> None:
     q, cache, tables, lengths, wanted = blocks_of(*sizes, torch.bfloat16)
-    attend = compiled(*sizes)
-    assert attend is not None
+    attend = compiled(*sizes).paged_attention
     whole, last = cache.clone(), lengths - 1
     block, place = tables[range(len(LENGTHS)), last // sizes[3]], last % sizes[3]
     k, v = cache[block, :, place].chunk(2, dim=1)
     cache[block, :, place] = torch.nan  # the new tokens' keys and values: the kernel is to write them
-    # Sums are in float32, and rounded once: half a step of bfloat16, and what the sums of 200 are off by.
-    torch.testing.assert_close(attend(q, k, v, cache, tables, lengths).double(), wanted, rtol=2**-8 * 1.02, atol=2e-5)
+    got = attend(q, k, v, cache, tables, lengths).double()
+    torch.testing.assert_close(got, wanted, rtol=HALF_STEP, atol=2e-5)  # what the sums of 200 are off by
     torch.testing.assert_close(cache, whole, rtol=0, atol=0, equal_nan=True)
 
 
@@ -72,21 +75,58 @@ def test_torchs_operations_attend_to_the_same(sizes: tuple[int, int, int, int]) 
 
 
 @needs_compiler
-def test_a_kernel_leaves_no_file_and_denormals_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("num_tokens", [1, 7])
+def test_the_kernels_norm_is_rms_norm(num_tokens: int) -> None:
+    torch.manual_seed(0)
+    x = (torch.randn(num_tokens, 96) * torch.logspace(-2, 2, num_tokens)[:, None]).bfloat16()
+    weight = torch.randn(96).bfloat16()
+    wanted = x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-2).sqrt() * weight.double()
+    got = compiled(*SIZES[0]).rms_norm(x, weight, 1e-2)  # an eps that counts beside small values
+    torch.testing.assert_close(got.double(), wanted, rtol=HALF_STEP, atol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("positions", [(5,), (0, 1, 77, 2047)])
+def test_the_kernel_turns_queries_and_keys_and_leaves_values(
+    sizes: tuple[int, int, int, int], positions: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    num_heads, num_kv_heads, head_dim, _ = sizes
+    cos, sin = rotary_tables(torch.tensor(positions), head_dim, 10000.0, torch.bfloat16)
+    heads = torch.randn(
+        2, len(positions), num_heads + 2 * num_kv_heads, head_dim
+    ).bfloat16()  # two sequences share them
+    turned = num_heads + num_kv_heads
+    wanted = heads.double()
+    wanted[:, :, :turned] = rotate(wanted[:, :, :turned], cos.double(), sin.double())
+    compiled(*sizes).rotate(heads, turned, cos, sin)
+    torch.testing.assert_close(heads.double(), wanted, rtol=HALF_STEP, atol=1e-6)
+
+
+@needs_compiler
+def test_kernels_leave_no_file_and_denormals_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert compiled(*SIZES[0]) is not None
+    compiled(*SIZES[0])
     assert list(tmp_path.iterdir()) == []
     assert (torch.tensor(1e-40) * torch.ones(1)).item() > 0
 
 
 @pytest.mark.parametrize("missing", ["no-such-compiler", "false"])
-def test_without_a_compiler_the_engine_serves_all_the_same(
+def test_without_a_compiler_the_engine_gives_likely_tokens_all_the_same(
     smollm2: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    monkeypatch.setattr(kernel, "COMPILER", missing)
-    kernel.paged_attention.cache_clear()
+    monkeypatch.setattr(kernels, "COMPILER", missing)
+    kernels.compile_kernels.cache_clear()
     runner = ModelRunner(models.load_transformer(smollm2), num_blocks=64)
-    kernel.paged_attention.cache_clear()
-    assert runner.cache.kernel is None
-    run = run_engine(runner, chat_requests(smollm2, (4, 9)))
-    assert [len(answer.tokens) for answer in run.answers] == [4, 9]
+    kernels.compile_kernels.cache_clear()
+    assert runner.cache.kernels is None
+    requests = chat_requests(smollm2, (4, 9))
+    answers = run_engine(runner, requests).answers
+    plain = models.load_transformer(smollm2, dtype=torch.float32)
+    for request, answer in zip(requests, answers, strict=True):
+        assert len(answer.tokens) == request.max_tokens
+        with torch.inference_mode():
+            logits = plain(torch.tensor([request.prompt + answer.tokens]))[0, len(request.prompt) - 1 : -1]
+        chosen = logits[range(len(answer.tokens)), list(answer.tokens)]
+        assert (logits.amax(-1) - chosen).max() <= 0.25  # bfloat16's rounding of logits of some 20, on both
