@@ -71,7 +71,7 @@ def linear_layers_s(batch: int) -> float:
     def step() -> None:
         with torch.inference_mode():
             for block in transformer.layers:
-                for weight in (block.qkv, block.o, block.gate, block.up):
+                for weight in (block.qkv, block.o, block.gate_up):
                     linear(x, weight)
                 linear(wide, block.down)
             transformer.lm_head(x)

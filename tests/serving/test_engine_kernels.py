@@ -86,6 +86,17 @@ def test_the_kernels_norm_is_rms_norm(num_tokens: int) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("num_tokens", [1, 7])
+def test_the_kernels_swiglu_is_silu_of_the_gate_times_up(num_tokens: int) -> None:
+    torch.manual_seed(0)
+    gate_up = (30 * torch.randn(num_tokens, 96)).bfloat16()  # exp(-gate) from nothing to beyond what float32 holds
+    gate_up[:, 0] = -100
+    gate, up = gate_up.double().chunk(2, dim=-1)
+    got = compiled(*SIZES[0]).swiglu(gate_up)
+    torch.testing.assert_close(got.double(), torch.nn.functional.silu(gate) * up, rtol=HALF_STEP, atol=1e-30)
+
+
+@needs_compiler
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("positions", [(5,), (0, 1, 77, 2047)])
 def test_the_kernel_turns_queries_and_keys_and_leaves_values(

@@ -75,8 +75,7 @@ class PagedStep:
     cache: PagedCache
     tokens: Tensor  # (N,)
     positions: Tensor  # (N,)
-    first_kept: int  # the token from which on ``attend`` writes keys and values; those before, decode's kernel does
-    places: Tensor  # (tokens from there on · 2 · num_kv_heads,) where each head's key, then value, of a token goes
+    places: Tensor  # (tokens · 2 · num_kv_heads,) where each head's key, then value, of the last so many tokens goes
     num_decodes: int
     decode: Decode
     prefills: list[tuple[int, int]]  # each prompt's range of tokens
@@ -88,15 +87,16 @@ class PagedStep:
         positions: list[int] = []
         places: list[int] = []
         prefills: list[tuple[int, int]] = []
+        written_by_decode = num_decodes if cache.kernels else 0
         for index, sequence in enumerate(batch):
             start = len(tokens)
             fresh = range(sequence.num_cached, len(sequence.tokens))
             tokens += sequence.tokens[sequence.num_cached :]
             positions += fresh
-            places += [sequence.blocks[p // size] * cache.pieces_per_block * size + p % size for p in fresh]
+            if index >= written_by_decode:
+                places += [sequence.blocks[p // size] * cache.pieces_per_block * size + p % size for p in fresh]
             if index >= num_decodes:
                 prefills.append((start, len(tokens)))
-        first_kept = num_decodes if cache.kernels else 0
         decoding = batch[:num_decodes]
         widest = max((len(s.blocks) for s in decoding), default=0)
         tables = [s.blocks + [0] * (widest - len(s.blocks)) for s in decoding]
@@ -105,10 +105,7 @@ class PagedStep:
             cache=cache,
             tokens=torch.tensor(tokens, device=device),
             positions=torch.tensor(positions, device=device),
-            first_kept=first_kept,
-            places=(
-                torch.tensor(places[first_kept:], dtype=torch.long, device=device)[:, None] + heads * size
-            ).flatten(),
+            places=(torch.tensor(places, dtype=torch.long, device=device)[:, None] + heads * size).flatten(),
             num_decodes=num_decodes,
             decode=cache.decode(
                 torch.tensor(tables, dtype=torch.long, device=device).view(num_decodes, widest),
@@ -119,11 +116,12 @@ class PagedStep:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Keep k and v, then let each query see its own sequence: (N, heads, head_dim) -> the same."""
-        if (first := self.first_kept) < len(k):
-            kept = torch.cat((k[first:], v[first:]), dim=1).flatten(0, 1)
-            self.cache.by_place[layer].index_copy_(0, self.places, kept)
-        gathered = []
-        if n := self.num_decodes:
-            gathered.append(self.decode(self.cache.layers[layer], q[:n], k[:n], v[:n]))
+        if kept := len(self.places) // self.cache.pieces_per_block:
+            pieces = torch.cat((k[-kept:], v[-kept:]), dim=1).flatten(0, 1)
+            self.cache.by_place[layer].index_copy_(0, self.places, pieces)
+        n, cache = self.num_decodes, self.cache.layers[layer]
+        if not self.prefills:
+            return self.decode(cache, q, k, v)
+        gathered = [self.decode(cache, q[:n], k[:n], v[:n])] if n else []
         gathered += [causal_attention(layer, q[None, a:b], k[None, a:b], v[None, a:b])[0] for a, b in self.prefills]
-        return gathered[0] if len(gathered) == 1 else torch.cat(gathered)
+        return torch.cat(gathered)

@@ -1,5 +1,5 @@
-// What a model step does between its products: RMSNorm, rotary positions, and decode's attention where keys and values
-// lie. Each in one pass, in float32, rounded once.
+// What a model step does between its products: RMSNorm, SwiGLU, rotary positions, and decode's attention where keys
+// and values lie. Each in one pass, in float32, rounded once.
 //
 // Compiled for one model: each of KV_HEADS heads of keys and values is shared by GROUP heads of queries, and each head
 // has HEAD_DIM numbers. The cache of a layer is (num_blocks, 2 * KV_HEADS, BLOCK_SIZE, HEAD_DIM), keys first.
@@ -34,6 +34,18 @@ extern "C" void rms_norm(bfloat16* out, const bfloat16* x, const bfloat16* weigh
         for (int64_t i = 0; i < size; ++i) squares += wide(from[i]) * wide(from[i]);
         const float scale = 1 / std::sqrt(squares / size + eps);
         for (int64_t i = 0; i < size; ++i) out[t * size + i] = narrow(wide(from[i]) * scale * wide(weight[i]));
+    }
+}
+
+// out: (num_tokens, size), silu(gate) * up. gate_up: (num_tokens, 2 * size), a token's gate before its up.
+extern "C" void swiglu(bfloat16* out, const bfloat16* gate_up, int64_t num_tokens, int64_t size) {
+#pragma omp parallel for if (num_tokens > 1)
+    for (int64_t t = 0; t < num_tokens; ++t) {
+        const bfloat16 *gate = gate_up + t * 2 * size, *up = gate + size;
+        for (int64_t i = 0; i < size; ++i) {
+            const float g = wide(gate[i]), e = std::exp(-std::abs(g));  // never of a positive number: that can overflow
+            out[t * size + i] = narrow(g * (g < 0 ? e : 1) / (1 + e) * wide(up[i]));
+        }
     }
 }
 

@@ -24,18 +24,27 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         number, address = ctypes.c_int64, ctypes.c_void_p
-        self._rms_norm, self._rotate, self._attend = library.rms_norm, library.rotate, library.paged_attention
+        self._rms_norm, self._swiglu = library.rms_norm, library.swiglu
+        self._rotate, self._attend = library.rotate, library.paged_attention
         self._rms_norm.argtypes = (address, address, address, ctypes.c_float, number, number)
+        self._swiglu.argtypes = (address, address, number, number)
         self._rotate.argtypes = (address, number, number, number, address, address, number)
         tokens = (address, number) * 3
         self._attend.argtypes = (address, *tokens, address, address, number, address, number)
-        for function in (self._rms_norm, self._rotate, self._attend):
+        for function in (self._rms_norm, self._swiglu, self._rotate, self._attend):
             function.restype = None
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """(..., size), its numbers side by side, and (size,) -> (..., size)."""
         out, size = torch.empty_like(x), len(weight)
         self._rms_norm(out.data_ptr(), x.data_ptr(), weight.data_ptr(), eps, x.numel() // size, size)
+        return out
+
+    def swiglu(self, gate_up: Tensor) -> Tensor:
+        """Gate and up in one tensor, (..., 2 · size), its numbers side by side -> (..., size)."""
+        *shape, both = gate_up.shape
+        out = torch.empty(*shape, both // 2, dtype=gate_up.dtype)
+        self._swiglu(out.data_ptr(), gate_up.data_ptr(), gate_up.numel() // both, both // 2)
         return out
 
     def rotate(self, heads: Tensor, num_heads: int, cos: Tensor, sin: Tensor) -> None:

@@ -15,18 +15,15 @@ from labkit.models import Transformer
 from labkit.models.transformer import Attend, Block, rotate
 from labkit.serving.engine.kernels import Kernels
 
-__all__ = ["PackedBlock", "can_pack", "linear", "linear_and", "pack_weights"]
+__all__ = ["PackedBlock", "can_pack", "linear", "pack_weights"]
 
 
-def linear(x: Tensor, weight: Tensor, then: str = "none") -> Tensor:
-    """x times a packed weight, then an element-wise function of oneDNN's: (..., in_features) -> (..., out_features)."""
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, then, [], "")
-    return y
-
-
-def linear_and(x: Tensor, weight: Tensor, other: Tensor, then: str) -> Tensor:
-    """The same, its result joined with ``other`` by "add" or "mul" before it is rounded."""
-    y: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, weight, None, then)
+def linear(x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
+    """x times a packed weight, ``plus`` added before it is rounded: (..., in_features) -> (..., out_features)."""
+    product = torch.ops.mkldnn._linear_pointwise
+    y: Tensor = (
+        product(x, weight, None, "none", [], "") if plus is None else product.binary(x, plus, weight, None, "add")
+    )
     return y
 
 
@@ -49,18 +46,15 @@ class PackedBlock:
         )
         self.qkv = _packed(attention.q_proj, attention.k_proj, attention.v_proj)
         self.o = _packed(attention.o_proj)
-        self.gate, self.up, self.down = (
-            _packed(projection) for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
-        )
+        self.gate_up, self.down = _packed(mlp.gate_proj, mlp.up_proj), _packed(mlp.down_proj)
 
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
         heads = linear(self._norm(x, *self.input_norm), self.qkv).view(*x.shape[:-1], -1, self.head_dim)
         q, k, v = self._rotate(heads, cos, sin)
         gathered = attend(self.layer, q, k, v)
-        x = linear_and(gathered.flatten(-2), self.o, x, "add")
-        y = self._norm(x, *self.mlp_norm)
-        y = linear_and(y, self.up, linear(y, self.gate, "swish"), "mul")
-        return linear_and(y, self.down, x, "add")
+        x = linear(gathered.flatten(-2), self.o, plus=x)
+        y = linear(self._norm(x, *self.mlp_norm), self.gate_up)
+        return linear(self._swiglu(y), self.down, plus=x)
 
     def _norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         return self.kernels.rms_norm(x, weight, eps) if self.kernels else F.rms_norm(x, weight.shape, weight, eps)
@@ -73,6 +67,12 @@ class PackedBlock:
         else:
             heads[..., :turned, :] = rotate(heads[..., :turned, :], cos, sin)
         return heads.split_with_sizes((self.num_heads, self.num_kv_heads, self.num_kv_heads), -2)
+
+    def _swiglu(self, gate_up: Tensor) -> Tensor:
+        if self.kernels:
+            return self.kernels.swiglu(gate_up)
+        gate, up = gate_up.chunk(2, dim=-1)
+        return F.silu(gate) * up
 
 
 def _packed(*linears: nn.Linear) -> Tensor:
