@@ -33,7 +33,7 @@ __all__ = [
 
 ROUNDS = 9  # the machine's memory is as fast as its neighbours leave it: many short turns rather than few
 NEW_TOKENS = 64
-SHORT = ("short", "short, again", "short, once more")
+SHORT = ("short", "short, again", "short, once more", "short, a fourth time", "short, a fifth time")
 SETTLE_S = 2.5  # vLLM's worker polls for a second after its last request, on a core that ours needs
 
 
@@ -140,7 +140,7 @@ def recording() -> Measured:
 
 @functools.cache
 def measured_loads() -> dict[str, tuple[serving.LoadResult, serving.Metrics]]:
-    """Loads on the real vLLM, and what its own counters say of each: 50 short requests a second for six seconds, three
+    """Loads on the real vLLM, and what its own counters say of each: 50 short requests a second for six seconds, five
     times, and prompts of 512 tokens, four at a time.
 
     vLLM computes on one core: a client that shares its cores is as late as the system lets it be.
