@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import tomllib
 from argparse import Namespace
@@ -31,8 +32,10 @@ def doctor(options: Namespace) -> int:
 
 
 def examine(root: Path) -> dict[str, Any]:
-    """Everything as plain data: ``ok``, ``machine``, ``packages``, ``home``, ``setup``, ``lessons``, ``problems``."""
+    """Everything as plain data: ``ok``, ``machine``, ``packages``, ``compiler``, ``home``, ``setup``, ``lessons`` and
+    ``problems``."""
     from labkit import hardware, lessons
+    from labkit.serving.engine import kernels
 
     machine = hardware.machine()
     installed = _installed()
@@ -55,6 +58,7 @@ def examine(root: Path) -> dict[str, Any]:
         "ok": not problems,
         "machine": machine.to_dict() | {"accelerator_reason": hardware.accelerator_reason()},
         "packages": packages,
+        "compiler": shutil.which(kernels.COMPILER),
         "home": home,
         "setup": _setup(),
         "lessons": told,
@@ -123,6 +127,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"environment  {report['setup']['reason']}")
     have = [f"{name} {version}" for name, version in report["packages"].items() if version]
     lines.append("packages     " + ", ".join(have))
+    without = "none: on a CPU the lab's engine serves more slowly. Install g++, or name another one in CXX"
+    lines.append(f"compiler     {report['compiler'] or without}")
     lacking = [name for name, version in report["packages"].items() if not version]
     if lacking:
         lines.append("missing      " + ", ".join(lacking))

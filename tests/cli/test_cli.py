@@ -18,6 +18,7 @@ from labkit import launch
 from labkit.cli import doctor, main
 from labkit.measure import Measured
 from labkit.records import Claim, Records
+from labkit.serving.engine import kernels
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSON = ROOT / "notebooks" / "00_start_here.ipynb"
@@ -47,6 +48,15 @@ def test_doctor_says_what_a_lesson_loses_without_a_gpu() -> None:
     lost = next(lesson for lesson in report["lessons"] if lesson["id"] == "00")["missing"]
     assert [step["step"] for step in lost] == ["gpu-roofline"]
     assert "NVIDIA" in lost[0]["reason"]
+
+
+def test_doctor_names_the_compiler_or_says_what_is_lost_without(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for compiler, said in ((sys.executable, f"compiler     {sys.executable}"), ("no-such-compiler", "Install g++")):
+        monkeypatch.setattr(kernels, "COMPILER", compiler)
+        assert labkit("doctor", "--root", ROOT) == 0  # it is no problem: torch's operations do the same
+        assert said in capsys.readouterr().out
 
 
 def test_doctor_names_a_missing_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,9 @@ import asyncio
 import gc
 import json
 import re
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +23,7 @@ from labkit.errors import EndpointError, LoadError, UsageError
 from labkit.launch import OwnedProcess, free_port
 from labkit.serving.arrivals import uniform_arrivals, with_arrivals
 from labkit.serving.endpoint import Endpoint
-from labkit.serving.load import Load, run_load
+from labkit.serving.load import EVENTS_AT_A_TIME, Load, _FewAtATime, run_load
 from labkit.serving.load_result import LoadResult
 from labkit.serving.requests import Request
 
@@ -206,6 +208,24 @@ def test_control_c_ends_it_at_once_and_keeps_what_was_served(base_url: str) -> N
     assert "0 of 5 requests had been served" in out
     assert wait_for(lambda: stats(base_url)["in_flight"] == stats(base_url)["connections"] == 0)
     assert stats(base_url)["cancelled"] == 4
+
+
+def test_few_sockets_are_taken_in_at_a_time_and_each_has_its_turn() -> None:
+    pairs = [socket.socketpair() for _ in range(3 * EVENTS_AT_A_TIME + 1)]
+    with _FewAtATime() as selector:
+        for number, (there, here) in enumerate(pairs):
+            selector.register(here, selectors.EVENT_READ, number)
+            there.send(b"x")
+        turns = []
+        while ready := selector.select(0):
+            turns.append([key.data for key, _ in ready])
+            for key, _ in ready:
+                pairs[key.data][1].recv(1)
+    assert [len(turn) for turn in turns] == [EVENTS_AT_A_TIME] * 3 + [1]
+    assert sorted(number for turn in turns for number in turn) == list(range(len(pairs)))
+    for there, here in pairs:
+        there.close()
+        here.close()
 
 
 def test_an_error_while_progress_is_told_ends_it_too(base_url: str) -> None:

@@ -71,8 +71,8 @@ extern "C" void rotate(bfloat16* heads, int64_t stride, int64_t num_heads, int64
 
 constexpr int64_t PIECE = BLOCK_SIZE * HEAD_DIM, BLOCK = 2 * KV_HEADS * PIECE, LINE = 64 / sizeof(bfloat16);
 
-// Attention of one group of queries of one sequence. Softmax runs along with the blocks (online softmax, Milakov & Gimelshein 2018):
-// when a larger score comes, what was summed up before is scaled down to it.
+// Attention of one group of queries of one sequence. Softmax runs along with the blocks (online softmax, Milakov &
+// Gimelshein 2018): when a larger score comes, what was summed up before is scaled down to it.
 static void attend(bfloat16* out, const bfloat16* q, const bfloat16* cache, const int64_t* table, int64_t length) {
     float query[GROUP][HEAD_DIM], sum[GROUP][HEAD_DIM] = {}, largest[GROUP], total[GROUP] = {};
     for (int g = 0; g < GROUP; ++g) {
