@@ -195,8 +195,8 @@ def test_smollm2_in_two_and_three_stages_equals_one_process(smollm2: Path) -> No
         for name in NAMES:
             each = [rank[stages, name] for rank in ranks[:stages]]
             assert each[-1][0] is not None
-            assert each[-1][0] <= 1e-5
-            assert all(gradients <= 1e-5 for _, gradients in each), (stages, name, each)
+            assert each[-1][0] <= 1e-6  # next_token_loss is in float32
+            assert all(gradients <= 1e-12 for _, gradients in each), (stages, name, each)
 
 
 def refused() -> list[str]:
