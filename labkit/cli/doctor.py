@@ -35,7 +35,6 @@ def examine(root: Path) -> dict[str, Any]:
     """Everything as plain data: ``ok``, ``machine``, ``packages``, ``compiler``, ``home``, ``setup``, ``lessons`` and
     ``problems``."""
     from labkit import hardware, lessons
-    from labkit.serving.engine import kernels
 
     machine = hardware.machine()
     installed = _installed()
@@ -58,7 +57,7 @@ def examine(root: Path) -> dict[str, Any]:
         "ok": not problems,
         "machine": machine.to_dict() | {"accelerator_reason": hardware.accelerator_reason()},
         "packages": packages,
-        "compiler": shutil.which(kernels.COMPILER),
+        "compiler": shutil.which(hardware.cpp_compiler()),
         "home": home,
         "setup": _setup(),
         "lessons": told,

@@ -7,7 +7,7 @@ from labkit.hardware.dtypes import model_dtype, supported_dtypes
 from labkit.hardware.filesystems import filesystem_type, free_bytes, is_network_filesystem
 from labkit.hardware.home import lab_home
 from labkit.hardware.interconnect import Link
-from labkit.hardware.processor import last_level_cache_bytes
+from labkit.hardware.processor import cpp_compiler, last_level_cache_bytes
 
 __all__ = [
     "Accelerator",
@@ -15,6 +15,7 @@ __all__ = [
     "Link",
     "Machine",
     "accelerator_reason",
+    "cpp_compiler",
     "filesystem_type",
     "free_bytes",
     "is_network_filesystem",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from labkit.hardware.cgroups import Limit, cpu_limits, memory_limits
 
-__all__ = ["cpu_features", "cpu_model", "last_level_cache_bytes", "usable_cores", "usable_memory"]
+__all__ = ["cpp_compiler", "cpu_features", "cpu_model", "last_level_cache_bytes", "usable_cores", "usable_memory"]
 
 # Only what changes the choice of a matmul kernel: vector widths, 16-bit and 8-bit arithmetic, matrix units.
 SPEED_FEATURES = re.compile(
@@ -19,6 +19,11 @@ SPEED_FEATURES = re.compile(
     r"|asimd|asimdhp|asimddp|bf16|i8mm|sve|sve2|sme"
 )
 DEFAULT_CACHE_BYTES = 32 << 20  # where nothing tells; larger than most, so that "beyond the cache" stays true
+
+
+def cpp_compiler() -> str:
+    """What compiles C++ for this processor: ``CXX``, else g++; whether it is installed is not looked at."""
+    return os.environ.get("CXX", "g++")
 
 
 def cpu_model(root: Path = Path("/")) -> str:

@@ -18,7 +18,6 @@ from labkit import launch
 from labkit.cli import doctor, main
 from labkit.measure import Measured
 from labkit.records import Claim, Records
-from labkit.serving.engine import kernels
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSON = ROOT / "notebooks" / "00_start_here.ipynb"
@@ -54,9 +53,17 @@ def test_doctor_names_the_compiler_or_says_what_is_lost_without(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for compiler, said in ((sys.executable, f"compiler     {sys.executable}"), ("no-such-compiler", "Install g++")):
-        monkeypatch.setattr(kernels, "COMPILER", compiler)
+        monkeypatch.setenv("CXX", compiler)
         assert labkit("doctor", "--root", ROOT) == 0  # it is no problem: torch's operations do the same
         assert said in capsys.readouterr().out
+
+
+def test_doctor_reports_where_torch_is_missing() -> None:
+    without = (
+        "import sys; sys.modules['torch'] = None; from labkit.cli import main; main(['doctor', '--root', sys.argv[1]])"
+    )
+    told = subprocess.run([sys.executable, "-c", without, str(ROOT)], capture_output=True, text=True, check=True)
+    assert "compiler     " in told.stdout
 
 
 def test_doctor_names_a_missing_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

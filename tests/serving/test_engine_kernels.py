@@ -105,10 +105,9 @@ def test_the_kernel_turns_queries_and_keys_and_leaves_values(
     torch.manual_seed(0)
     num_heads, num_kv_heads, head_dim, _ = sizes
     cos, sin = rotary_tables(torch.tensor(positions), head_dim, 10000.0, torch.bfloat16)
-    heads = torch.randn(
-        2, len(positions), num_heads + 2 * num_kv_heads, head_dim
-    ).bfloat16()  # two sequences share them
     turned = num_heads + num_kv_heads
+    # Two sequences share the positions.
+    heads = torch.randn(2, len(positions), turned + num_kv_heads, head_dim).bfloat16()
     wanted = heads.double()
     wanted[:, :, :turned] = rotate(wanted[:, :, :turned], cos.double(), sin.double())
     compiled(*sizes).rotate(heads, turned, cos, sin)

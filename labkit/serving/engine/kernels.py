@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,10 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from labkit.hardware import cpp_compiler
+
 __all__ = ["Kernels", "compile_kernels"]
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
-COMPILER = os.environ.get("CXX", "g++")
+COMPILER = cpp_compiler()
 
 
 class Kernels:
