@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from labkit import models, serving
+from labkit.hardware import model_dtype
 from labkit.measure import Measured, alternate
 from labkit.serving import engine
 from labkit.serving.engine.packed import linear
@@ -64,9 +65,9 @@ def vllm(threads: int | None = None) -> Iterator[serving.VLLMServer]:
 def linear_layers_s(batch: int) -> float:
     """Seconds of one step's linear layers alone: what no engine on these weights can undercut."""
     transformer = runner().transformer
-    config = transformer.config
-    x = torch.randn(batch, config.hidden_size, dtype=torch.bfloat16)
-    wide = torch.randn(batch, config.intermediate_size, dtype=torch.bfloat16)
+    config, dtype = transformer.config, transformer.embed_tokens.weight.dtype
+    x = torch.randn(batch, config.hidden_size, dtype=dtype)
+    wide = torch.randn(batch, config.intermediate_size, dtype=dtype)
 
     def step() -> None:
         with torch.inference_mode():
@@ -98,7 +99,8 @@ def vllm_over_engine(batch: int) -> Measured:
     bound = batch / linear_layers_s(batch)
     print(
         f"         {batch} at once: ours {np.median(ours):.0f} tokens/s, vLLM {np.median(theirs):.0f}, "
-        f"the linear layers alone {bound:.0f}; our kernels {'compiled' if runner().cache.kernels else 'in torch'}",
+        f"the linear layers alone {bound:.0f}; {model_dtype('cpu')}, "
+        f"our kernels {'compiled' if runner().cache.kernels else 'in torch'}",
         flush=True,
     )
     return Measured.from_samples(f"vLLM ÷ ours at {batch}", ratios, "×")

@@ -19,12 +19,13 @@ from labkit.serving.workload import chat_requests
 needs_compiler = pytest.mark.skipif(shutil.which(kernels.COMPILER) is None, reason="no C++ compiler here")
 SIZES = [(9, 3, 64, 16), (9, 3, 64, 32), (4, 4, 24, 5), (8, 1, 128, 16)]  # heads, of keys, numbers each, block
 LENGTHS = (1, 7, 16, 17, 64, 65, 200, 3)
-HALF_STEP = 2**-8 * 1.02  # rounded once to bfloat16, from a sum in float32
+HALF_STEP = {torch.bfloat16: 2**-8 * 1.02, torch.float32: 2e-6}  # a result's rounding, and a sum's in float32
+each_dtype = pytest.mark.parametrize("dtype", HALF_STEP)
 
 
-def compiled(num_heads: int, num_kv_heads: int, head_dim: int, block_size: int) -> kernels.Kernels:
+def compiled(dtype: torch.dtype, num_heads: int, num_kv_heads: int, head_dim: int, block_size: int) -> kernels.Kernels:
     found = kernels.compile_kernels.__wrapped__(
-        num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, block_size=block_size
+        dtype=dtype, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, block_size=block_size
     )
     assert found is not None
     return found
@@ -52,16 +53,17 @@ def blocks_of(
 
 
 @needs_compiler
+@each_dtype
 @pytest.mark.parametrize("sizes", SIZES)
-def test_the_kernel_attends_to_a_sequences_own_tokens(sizes: tuple[int, int, int, int]) -> None:
-    q, cache, tables, lengths, wanted = blocks_of(*sizes, torch.bfloat16)
-    attend = compiled(*sizes).paged_attention
+def test_the_kernel_attends_to_a_sequences_own_tokens(sizes: tuple[int, int, int, int], dtype: torch.dtype) -> None:
+    q, cache, tables, lengths, wanted = blocks_of(*sizes, dtype)
+    attend = compiled(dtype, *sizes).paged_attention
     whole, last = cache.clone(), lengths - 1
     block, place = tables[range(len(LENGTHS)), last // sizes[3]], last % sizes[3]
     k, v = cache[block, :, place].chunk(2, dim=1)
     cache[block, :, place] = torch.nan  # the new tokens' keys and values: the kernel is to write them
     got = attend(q, k, v, cache, tables, lengths).double()
-    torch.testing.assert_close(got, wanted, rtol=HALF_STEP, atol=2e-5)  # what the sums of 200 are off by
+    torch.testing.assert_close(got, wanted, rtol=HALF_STEP[dtype], atol=2e-5)  # what the sums of 200 are off by
     torch.testing.assert_close(cache, whole, rtol=0, atol=0, equal_nan=True)
 
 
@@ -75,49 +77,52 @@ def test_torchs_operations_attend_to_the_same(sizes: tuple[int, int, int, int]) 
 
 
 @needs_compiler
+@each_dtype
 @pytest.mark.parametrize("num_tokens", [1, 7])
-def test_the_kernels_norm_is_rms_norm(num_tokens: int) -> None:
+def test_the_kernels_norm_is_rms_norm(num_tokens: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    x = (torch.randn(num_tokens, 96) * torch.logspace(-2, 2, num_tokens)[:, None]).bfloat16()
-    weight = torch.randn(96).bfloat16()
+    x = (torch.randn(num_tokens, 96) * torch.logspace(-2, 2, num_tokens)[:, None]).to(dtype)
+    weight = torch.randn(96).to(dtype)
     wanted = x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-2).sqrt() * weight.double()
-    got = compiled(*SIZES[0]).rms_norm(x, weight, 1e-2)  # an eps that counts beside small values
-    torch.testing.assert_close(got.double(), wanted, rtol=HALF_STEP, atol=1e-6)
+    got = compiled(dtype, *SIZES[0]).rms_norm(x, weight, 1e-2)  # an eps that counts beside small values
+    torch.testing.assert_close(got.double(), wanted, rtol=HALF_STEP[dtype], atol=1e-6)
 
 
 @needs_compiler
+@each_dtype
 @pytest.mark.parametrize("num_tokens", [1, 7])
-def test_the_kernels_swiglu_is_silu_of_the_gate_times_up(num_tokens: int) -> None:
+def test_the_kernels_swiglu_is_silu_of_the_gate_times_up(num_tokens: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    gate_up = (30 * torch.randn(num_tokens, 96)).bfloat16()  # exp(-gate) from nothing to beyond what float32 holds
+    gate_up = (30 * torch.randn(num_tokens, 96)).to(dtype)  # exp(-gate) from nothing to beyond what float32 holds
     gate_up[:, 0] = -100
     gate, up = gate_up.double().chunk(2, dim=-1)
-    got = compiled(*SIZES[0]).swiglu(gate_up)
-    torch.testing.assert_close(got.double(), torch.nn.functional.silu(gate) * up, rtol=HALF_STEP, atol=1e-30)
+    got = compiled(dtype, *SIZES[0]).swiglu(gate_up)
+    torch.testing.assert_close(got.double(), torch.nn.functional.silu(gate) * up, rtol=HALF_STEP[dtype], atol=1e-30)
 
 
 @needs_compiler
+@each_dtype
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("positions", [(5,), (0, 1, 77, 2047)])
 def test_the_kernel_turns_queries_and_keys_and_leaves_values(
-    sizes: tuple[int, int, int, int], positions: tuple[int, ...]
+    sizes: tuple[int, int, int, int], positions: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     torch.manual_seed(0)
     num_heads, num_kv_heads, head_dim, _ = sizes
-    cos, sin = rotary_tables(torch.tensor(positions), head_dim, 10000.0, torch.bfloat16)
+    cos, sin = rotary_tables(torch.tensor(positions), head_dim, 10000.0, dtype)
     turned = num_heads + num_kv_heads
     # Two sequences share the positions.
-    heads = torch.randn(2, len(positions), turned + num_kv_heads, head_dim).bfloat16()
+    heads = torch.randn(2, len(positions), turned + num_kv_heads, head_dim).to(dtype)
     wanted = heads.double()
     wanted[:, :, :turned] = rotate(wanted[:, :, :turned], cos.double(), sin.double())
-    compiled(*sizes).rotate(heads, turned, cos, sin)
-    torch.testing.assert_close(heads.double(), wanted, rtol=HALF_STEP, atol=1e-6)
+    compiled(dtype, *sizes).rotate(heads, turned, cos, sin)
+    torch.testing.assert_close(heads.double(), wanted, rtol=HALF_STEP[dtype], atol=1e-6)
 
 
 @needs_compiler
 def test_kernels_leave_no_file_and_denormals_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    compiled(*SIZES[0])
+    compiled(torch.bfloat16, *SIZES[0])
     assert list(tmp_path.iterdir()) == []
     assert (torch.tensor(1e-40) * torch.ones(1)).item() > 0
 

@@ -21,7 +21,7 @@ COMPILER = cpp_compiler()
 
 
 class Kernels:
-    """kernels.cpp's functions on bfloat16 tensors of a CPU."""
+    """kernels.cpp's functions on tensors of a CPU, all of the dtype that they were compiled for."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         number, address = ctypes.c_int64, ctypes.c_void_p
@@ -71,8 +71,11 @@ class Kernels:
 
 
 @functools.cache
-def compile_kernels(*, num_heads: int, num_kv_heads: int, head_dim: int, block_size: int) -> Kernels | None:
-    """None where they cannot be compiled: torch's operations do the same, slower.
+def compile_kernels(
+    *, dtype: torch.dtype, num_heads: int, num_kv_heads: int, head_dim: int, block_size: int
+) -> Kernels | None:
+    """Those of a model in bfloat16 or float32. None where they cannot be compiled: torch's operations do the same,
+    slower.
 
     Compiling takes a third of a second, so that every process compiles its own, for the processor that it runs on.
     """
@@ -80,6 +83,7 @@ def compile_kernels(*, num_heads: int, num_kv_heads: int, head_dim: int, block_s
         return None
     sizes = {"GROUP": num_heads // num_kv_heads, "KV_HEADS": num_kv_heads, "HEAD_DIM": head_dim}
     defined = [f"-D{name}={size}" for name, size in (sizes | {"BLOCK_SIZE": block_size}).items()]
+    defined += ["-DFLOAT32"] if dtype == torch.float32 else []
     compiled = [COMPILER, "-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC", *defined, "-c", str(SOURCE)]
     try:
         with tempfile.TemporaryDirectory(prefix="labkit-kernel-") as folder:

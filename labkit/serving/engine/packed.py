@@ -84,11 +84,13 @@ def _packed(*linears: nn.Linear) -> Tensor:
 
 
 def can_pack(transformer: Transformer) -> bool:
-    """Whether this torch and this processor can: bfloat16 on x86 CPUs that compute in it."""
+    """Whether this torch and this processor can: an x86 CPU, in float32, or in bfloat16 if it computes in it."""
     if not isinstance(cast(object, transformer.layers), nn.ModuleList):  # packed by another runner, before
         return False
     weight = transformer.embed_tokens.weight
-    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and model_dtype("cpu") == "bfloat16"
+    dtypes = {torch.float32, getattr(torch, model_dtype("cpu"))}
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_onednn and weight.device.type == "cpu" and weight.dtype in dtypes
 
 
 def pack_weights(transformer: Transformer, kernels: Kernels | None) -> None:

@@ -41,8 +41,9 @@ class ModelRunner:
         if self.device.type == "cpu":
             keep_freed_memory()
         kernels = None
-        if self.device.type == "cpu" and weight.dtype == torch.bfloat16:
+        if self.device.type == "cpu" and weight.dtype in (torch.bfloat16, torch.float32):
             kernels = compile_kernels(
+                dtype=weight.dtype,
                 num_heads=config.num_attention_heads,
                 num_kv_heads=config.num_key_value_heads,
                 head_dim=config.head_dim,
