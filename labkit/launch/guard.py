@@ -6,8 +6,8 @@ and never waits for a lock of the owner's interpreter. SPEC is a JSON file: ``ow
 ``scratch`` (what to remove when the owner could not) and ``stay`` (for an owner that may be killed at any moment: stay
 after the last child until it asks or dies, and remove the scratch in both cases).
 
-It is two processes, so that SIGKILL to either leaves nothing. The *keeper* leads the session and the process group and
-watches the owner. The *guard* below it starts and ends the children, and watches the keeper. When the guard is killed
+It is two processes, so that SIGKILL to either leaves nothing. The *keeper* leads the process group and watches the
+owner. The *guard* below it starts and ends the children, and watches the keeper. When the guard is killed
 its children die with it, and the keeper adopts and ends what they had started.
 
 The owner's side of standard input: closed, end everything; ``s``, send the children SIGUSR1 (say where you are). What

@@ -21,21 +21,29 @@ from labkit.serving.client_stream import Answer, shortened
 from labkit.serving.endpoint import Endpoint
 from labkit.serving.requests import Request
 
-__all__ = ["Exchange", "send_times", "why_not_connected"]
+__all__ = ["Exchange", "timing", "why_not_connected"]
 
 PORTIONS_AT_A_TIME = 32
+AWAKE_S = 0.001  # the event loop rounds its sleeps up to the next millisecond
 ANSWER_BYTES, TOKEN_BYTES, PROMPT_TOKEN_BYTES = 1 << 20, 4096, 32  # an endless answer must not fill the memory
 
 
-def send_times() -> aiohttp.TraceConfig:
-    """Tells an Exchange, given as ``trace_request_ctx``, when its first bytes are about to be written."""
+def timing() -> aiohttp.TraceConfig:
+    """Holds an Exchange, given as ``trace_request_ctx``, on its connection until it is due, and tells it when its first
+    bytes are about to be written. All else that a request costs is done before: it would make those beside it late."""
     config = aiohttp.TraceConfig()
+
+    async def connected(session: object, context: SimpleNamespace, params: object) -> None:
+        if context.trace_request_ctx is not None:
+            await context.trace_request_ctx.wait_until_due()
 
     async def writing(session: object, context: SimpleNamespace, params: object) -> None:
         exchange = context.trace_request_ctx
         if exchange is not None and exchange.sent_s is None:
             exchange.sent_s = exchange.clock()
 
+    config.on_connection_create_end.append(connected)
+    config.on_connection_reuseconn.append(connected)
     config.on_request_chunk_sent.append(writing)
     return config
 
@@ -52,13 +60,17 @@ class Exchange:
         self.index, self.request, self.scheduled_s, self.clock, self.stall_s = (
             index, request, scheduled_s, clock, stall_s
         )  # fmt: skip
-        self.begun_s = clock()
+        self.begun_s = max(clock(), scheduled_s)
         self.sent_s: float | None = None
         self.lost = False
         self.error = ""
         self._portions: list[tuple[float, bytes]] = []
         self._num_read = 0
         self._answer = Answer()
+
+    async def wait_until_due(self) -> None:
+        while (left := self.scheduled_s - self.clock()) > 0:
+            await asyncio.sleep(left - AWAKE_S if left > AWAKE_S else 0)
 
     async def run(self, session: aiohttp.ClientSession, endpoint: Endpoint, dialect: Dialect, body: bytes) -> None:
         """Send it and take the whole answer. Whatever a server can do wrong ends in ``error``, not in an exception."""
@@ -140,7 +152,7 @@ class Exchange:
             error = self.error or cut or answer.error
         if error and answer.counts:
             error += f" ({sum(answer.counts)} of at most {self.request.max_tokens} tokens had come)"
-        ended = self.clock() if error else self._portions[-1][0]
+        ended = max(self.clock(), self.scheduled_s) if error else self._portions[-1][0]
         return Served(
             index=self.index,
             prompt_tokens=len(self.request.prompt),

@@ -14,7 +14,7 @@ import aiohttp
 
 from labkit.serving.client import Served
 from labkit.serving.client_body import Dialect, request_body
-from labkit.serving.client_exchange import Exchange, send_times, why_not_connected
+from labkit.serving.client_exchange import Exchange, timing, why_not_connected
 from labkit.serving.endpoint import Endpoint
 from labkit.serving.requests import Request
 
@@ -30,8 +30,7 @@ CUT = {
 KEEP_ALIVE_S = 3.0  # under uvicorn's and vLLM's 5 s: a connection that the server is just closing must not be used
 OPENED_BEFOREHAND = 128  # to open one when a request is due takes three times as many turns of the event loop
 CONNECT_S = 5.0
-AHEAD_S = 0.01  # when a request's task is made, before it is due
-AWAKE_S = 0.001  # the event loop rounds its sleeps up to the next millisecond
+AHEAD_S = 0.01  # how long before it is due a request is prepared, and given its connection
 HOPELESS = 20
 CHECK_S = 1.0
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
@@ -93,7 +92,7 @@ class Sender:
         if self.endpoint.api_key:
             headers["Authorization"] = f"Bearer {self.endpoint.api_key}"
         async with aiohttp.ClientSession(
-            connector=connector, timeout=timeout, headers=headers, trace_configs=[send_times()]
+            connector=connector, timeout=timeout, headers=headers, trace_configs=[timing()]
         ) as session:
             work = asyncio.create_task(self._work(session))
             stopped = asyncio.create_task(self._stopped.wait())
@@ -125,15 +124,7 @@ class Sender:
                 body = request_body(self.endpoint, request, extras=self.dialect.extras)
                 if (left := request.arrival_s - AHEAD_S - self.now_s()) > 0:
                     await asyncio.sleep(left)
-                group.create_task(self._serve_at(request.arrival_s, session, index, request, body))
-
-    async def _serve_at(
-        self, due_s: float, session: aiohttp.ClientSession, index: int, request: Request, body: bytes
-    ) -> None:
-        """A task of its own waits for each arrival: one made when it is due would queue behind all that came in."""
-        while (left := due_s - self.now_s()) > 0:
-            await asyncio.sleep(left - AWAKE_S if left > AWAKE_S else 0)
-        await self._serve(session, index, request, due_s, body)
+                group.create_task(self._serve(session, index, request, request.arrival_s, body))
 
     async def _closed_loop(self, session: aiohttp.ClientSession, concurrency: int) -> None:
         """So many at a time: a request is due when the one before it in its slot has ended."""
@@ -157,7 +148,8 @@ class Sender:
         try:
             await exchange.run(session, self.endpoint, self.dialect, body)
         except asyncio.CancelledError:
-            self.served.append(exchange.served(CUT.get(self.why, "cut off")))
+            if self.now_s() >= scheduled_s:  # before, it was only being prepared
+                self.served.append(exchange.served(CUT.get(self.why, "cut off")))
             raise
         served = exchange.served()
         self.served.append(served)

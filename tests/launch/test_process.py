@@ -28,6 +28,7 @@ def test_it_ends_with_its_block(command: list[str], marked) -> None:
         (info,) = launch.processes()
         assert (info.kind, info.name, info.owner_pid, info.alive) == ("test", "sleeper", os.getpid(), True)
         assert info.pid == info.pgid == os.getpgid(info.pid) == process.pid
+        assert os.getsid(info.pid) == os.getsid(0)
         assert info.memory_bytes > 2**20
         assert process.poll() is None
     assert not marked.living()
