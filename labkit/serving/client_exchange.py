@@ -29,21 +29,17 @@ ANSWER_BYTES, TOKEN_BYTES, PROMPT_TOKEN_BYTES = 1 << 20, 4096, 32  # an endless 
 
 
 def timing() -> aiohttp.TraceConfig:
-    """Holds an Exchange, given as ``trace_request_ctx``, on its connection until it is due, and tells it when its first
-    bytes are about to be written. All else that a request costs is done before: it would make those beside it late."""
+    """Holds an Exchange, given as ``trace_request_ctx``, until it is due, when only its bytes are left to be written,
+    and tells it that time. All else that a request costs comes before: it would make this one and its neighbours late.
+    """
     config = aiohttp.TraceConfig()
-
-    async def connected(session: object, context: SimpleNamespace, params: object) -> None:
-        if context.trace_request_ctx is not None:
-            await context.trace_request_ctx.wait_until_due()
 
     async def writing(session: object, context: SimpleNamespace, params: object) -> None:
         exchange = context.trace_request_ctx
         if exchange is not None and exchange.sent_s is None:
+            await exchange.wait_until_due()
             exchange.sent_s = exchange.clock()
 
-    config.on_connection_create_end.append(connected)
-    config.on_connection_reuseconn.append(connected)
     config.on_request_chunk_sent.append(writing)
     return config
 

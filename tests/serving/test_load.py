@@ -21,6 +21,7 @@ import pytest
 
 from labkit.errors import EndpointError, LoadError, UsageError
 from labkit.launch import OwnedProcess, free_port
+from labkit.serving import load_sender
 from labkit.serving.arrivals import uniform_arrivals, with_arrivals
 from labkit.serving.endpoint import Endpoint
 from labkit.serving.load import EVENTS_AT_A_TIME, Load, _FewAtATime, run_load
@@ -149,6 +150,18 @@ def test_the_deadline_ends_it_with_what_was_served(base_url: str) -> None:
         "cut off: the load's timeout_s was over (1 of at most 4 tokens had come)"
     }
     assert wait_for(lambda: stats(base_url)["in_flight"] == stats(base_url)["connections"] == 0)
+
+
+def test_a_request_is_prepared_before_it_is_due_and_sent_no_sooner(
+    base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_sender, "AHEAD_S", 100.0)  # all are prepared at once
+    before = stats(base_url)["requests"]
+    asked = [*with_arrivals(requests(3), (0.1, 0.3, 0.3)), Request(prompt=(1,), max_tokens=1, arrival_s=50.0)]
+    result = run_load(at(base_url), asked, timeout_s=3.0)
+    assert (len(result.ok), result.num_unsent) == (3, 1)  # the last was held, and is neither sent nor an error
+    assert stats(base_url)["requests"] == before + 3
+    assert min(result.lag_s) >= 0
 
 
 @pytest.mark.parametrize("concurrency", [None, 2])
