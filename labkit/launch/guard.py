@@ -7,8 +7,8 @@ and never waits for a lock of the owner's interpreter. SPEC is a JSON file: ``ow
 after the last child until it asks or dies, and remove the scratch in both cases).
 
 It is two processes, so that SIGKILL to either leaves nothing. The *keeper* leads the process group and watches the
-owner. The *guard* below it starts and ends the children, and watches the keeper. When the guard is killed
-its children die with it, and the keeper adopts and ends what they had started.
+owner. The *guard* below it starts and ends the children, and watches the keeper. When the guard is killed its children
+die with it, and the keeper adopts and ends what they had started.
 
 The owner's side of standard input: closed, end everything; ``s``, send the children SIGUSR1 (say where you are). What
 comes out of standard output is a fault of the guard itself; it closes when both have gone. The exit code is the first

@@ -30,7 +30,7 @@ CUT = {
 KEEP_ALIVE_S = 3.0  # under uvicorn's and vLLM's 5 s: a connection that the server is just closing must not be used
 OPENED_BEFOREHAND = 128  # to open one when a request is due takes three times as many turns of the event loop
 CONNECT_S = 5.0
-AHEAD_S = 0.01  # how long before it is due a request is prepared, and given its connection
+AHEAD_S = 0.01  # how long before it is due a request is prepared, up to writing it
 HOPELESS = 20
 CHECK_S = 1.0
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
@@ -148,7 +148,7 @@ class Sender:
         try:
             await exchange.run(session, self.endpoint, self.dialect, body)
         except asyncio.CancelledError:
-            if self.now_s() >= scheduled_s:  # before, it was only being prepared
+            if self.now_s() >= scheduled_s:  # before that it was only being prepared
                 self.served.append(exchange.served(CUT.get(self.why, "cut off")))
             raise
         served = exchange.served()

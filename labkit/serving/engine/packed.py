@@ -84,7 +84,7 @@ def _packed(*linears: nn.Linear) -> Tensor:
 
 
 def can_pack(transformer: Transformer) -> bool:
-    """Whether this torch and this processor can: an x86 CPU, in float32, or in bfloat16 if it computes in it."""
+    """Whether this torch can, on a CPU: it has oneDNN, and the weights are float32, or bfloat16 if that is native."""
     if not isinstance(cast(object, transformer.layers), nn.ModuleList):  # packed by another runner, before
         return False
     weight = transformer.embed_tokens.weight
